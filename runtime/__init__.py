@@ -1,0 +1,1 @@
+"""Compose stages/ and ipc/ into supervised processes. All policy is here."""

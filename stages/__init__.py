@@ -1,0 +1,1 @@
+"""Model and media code. Knows nothing of processes, sockets, queues or slots."""

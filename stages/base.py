@@ -1,0 +1,191 @@
+"""What a stage, a source and a sink are. Imports no model library, so that any worker may.
+
+A stage is a plain object: build it, `load`, `prepare`, then `run` as often as you like, in a
+notebook or in a worker. It is given tensors by name and writes into those it is given; where
+they lie, and who reads them next, is not its business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import ClassVar, Generic, Literal, TypeVar
+
+ITEM_BYTES = {
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "float16": 2,
+    "bfloat16": 2,
+    "int32": 4,
+    "float32": 4,
+    "int64": 8,
+    "float64": 8,
+}
+
+Library = Literal["numpy", "torch"]
+TensorT = TypeVar("TensorT")  # numpy.ndarray or torch.Tensor, as `library` says
+FactsT = TypeVar("FactsT")  # a frozen dataclass that starts with `job: Job`
+MetaT = TypeVar("MetaT")  # a frozen dataclass, at most 64 KiB as msgpack
+
+
+class UserError(Exception):
+    """The user's mistake: the message names the thing and the way out. Shown without traceback."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Shape and dtype of one tensor of one item, promised before any item exists."""
+
+    shape: tuple[int, ...]
+    dtype: str  # a key of ITEM_BYTES
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What one run is asked to do. Paths are absolute."""
+
+    input: str
+    output: str
+    work_dir: str  # a sink keeps its durable files here until `finish`
+    overwrite: bool = False
+    seed: int = 0
+    size: int = 0  # the agreed answer of all `prepare`s; 0 = not agreed yet, as configured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item(Generic[MetaT]):
+    """One item, as a stage sees it."""
+
+    index: int  # position in the source's keys
+    attempt: int
+    meta: MetaT  # what the earlier stages said of it
+    failed: str = ""  # why it is given up; only a sink ever sees a failed item
+    progress: Callable[[float], None] = field(default=lambda _fraction: None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durable:
+    """Items that survive the death of everything from now on."""
+
+    items: tuple[int, ...]
+    files: tuple[str, ...]  # closed and synced, relative to `job.work_dir`
+    counts: Mapping[str, int] = field(default_factory=dict)  # {"frame pairs": 8, "scene cuts": 1}
+
+
+class _Base(ABC, Generic[TensorT, FactsT, MetaT]):
+    """What stages, sources and sinks have in common."""
+
+    library: ClassVar[Library]  # which kind of views it wants
+    facts_type: ClassVar[type]  # of FactsT, to decode it from a message
+    meta_type: ClassVar[type]  # of MetaT, likewise
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to free
+        """Free what was taken. Called once, also after a failed `load` or `open`."""
+
+
+class Stage(_Base[TensorT, FactsT, MetaT]):
+    """A step of the pipeline between source and sink; keeps no state between items."""
+
+    reads: ClassVar[tuple[str, ...]]
+    writes: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def specs(self, facts: FactsT) -> dict[str, TensorSpec]:
+        """Return what one item writes. Pure; the shapes follow the job, not the constructor."""
+
+    @abstractmethod
+    def load(self, device: str) -> None:
+        """Read the weights onto `device` ("cpu", "cuda:0"), once.
+
+        Raises:
+            UserError: the weights are missing, or those of another model.
+        """
+
+    @abstractmethod
+    def prepare(self, facts: FactsT, size: int) -> int:
+        """Make ready for items of `facts`, run once, and return the largest size <= `size` that fits.
+
+        Called before the first item of every job.
+        """
+
+    @abstractmethod
+    def run(
+        self, inputs: Mapping[str, TensorT], outputs: Mapping[str, TensorT], item: Item[MetaT]
+    ) -> MetaT:
+        """Write every element of `outputs`; never write `inputs`. Return the meta that travels on.
+
+        The work is done when this returns. Deterministic, given inputs and (seed, item.index).
+        """
+
+
+class Source(_Base[TensorT, FactsT, MetaT]):
+    """Makes items from a job's input, in any order, as often as asked: that is what replay needs."""
+
+    writes: ClassVar[tuple[str, ...]]
+    unit: ClassVar[str]  # what users count: "frame pairs"
+
+    @abstractmethod
+    def open(self, job: Job) -> FactsT:
+        """Open the job's input and return what the stages must know of it.
+
+        Raises:
+            UserError: the input is missing, or nothing this source can read.
+        """
+
+    @abstractmethod
+    def specs(self, facts: FactsT) -> dict[str, TensorSpec]:
+        """Return what one item writes. Pure."""
+
+    @abstractmethod
+    def keys(self) -> Sequence[int | str]:
+        """Return the keys of all items, in order of admission. `open` comes first."""
+
+    @abstractmethod
+    def num_units(self) -> int:
+        """Return how many units the whole job has. `open` comes first."""
+
+    @abstractmethod
+    def read(self, key: int | str, outputs: Mapping[str, TensorT]) -> MetaT:
+        """Write every element of `outputs` for the item `key`; fast for neighbouring keys in order."""
+
+
+class Sink(_Base[TensorT, FactsT, MetaT]):
+    """Makes results durable. Items of a segment arrive in order, at one replica, which has it alone."""
+
+    reads: ClassVar[tuple[str, ...]]
+
+    @property
+    def items_per_segment(self) -> int:
+        """How many neighbouring items become durable together; item i is in segment i // this."""
+        return 1
+
+    @abstractmethod
+    def open(self, facts: FactsT) -> None:
+        """Make ready to write the job `facts.job`.
+
+        Raises:
+            UserError: the output cannot be written, or exists and `overwrite` is not set.
+        """
+
+    @abstractmethod
+    def write(self, item: Item[MetaT], inputs: Mapping[str, TensorT], meta: MetaT) -> int:
+        """Take one item and return how many units of it were really done; `inputs` end with the call.
+
+        A failed item (`item.failed`) has only the tensors of the source; its place is closed.
+        """
+
+    @abstractmethod
+    def commit(self) -> list[Durable]:
+        """Return what became durable since the last call. Called after every `write`."""
+
+    @abstractmethod
+    def finish(self, items: Sequence[int]) -> None:
+        """Join all durable `items` into the final output. Called once, in one replica, at the end."""

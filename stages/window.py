@@ -1,0 +1,65 @@
+"""What video sources, models and sinks say to each other: facts of a video, meta of a window.
+
+Imports neither a media nor a model library: every worker of a video pipeline imports this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stages.base import Job
+
+PixelFormat = Literal["yuv420p", "yuv444p"]
+ColorMatrix = Literal["bt601", "bt709", "bt2020"]
+ColorRange = Literal["limited", "full"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFacts:
+    """What is known of a video job once its input is open; all shapes follow from it.
+
+    `frames` of a window is [K + 1, frame_bytes] uint8: each row is one frame as tightly packed
+    planes Y, U, V of `pixel_format`. `middle` is [K, frame_bytes], likewise.
+    """
+
+    job: Job
+    width: int
+    height: int
+    num_frames: int
+    pairs_per_item: int  # K; the last window is padded with copies of the last frame
+    pixel_format: PixelFormat  # yuv444p where a size is odd or the source has full chroma
+    color_matrix: ColorMatrix
+    color_range: ColorRange
+
+    @property
+    def chroma_shape(self) -> tuple[int, int]:
+        """Rows and columns of the planes U and V."""
+        if self.pixel_format == "yuv444p":
+            return self.height, self.width
+        return self.height // 2, self.width // 2
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame as planar YUV, 8 bits a sample, no padding between rows."""
+        rows, columns = self.chroma_shape
+        return self.height * self.width + 2 * rows * columns
+
+    @property
+    def num_pairs(self) -> int:
+        """Frame pairs of the whole video."""
+        return self.num_frames - 1
+
+    @property
+    def num_windows(self) -> int:
+        """Items of the whole video."""
+        return -(-self.num_pairs // self.pairs_per_item)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowMeta:
+    """What travels with a window beside its tensors."""
+
+    num_pairs: int  # pairs that are real; the rest, up to K, is padding
+    pts: tuple[int, ...]  # of the num_pairs + 1 real frames, in the source stream's time base
+    cuts: tuple[bool, ...]  # one a real pair: a scene cut lies between its frames

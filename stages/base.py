@@ -87,7 +87,7 @@ class _Base(ABC, Generic[TensorT, FactsT, MetaT]):
     facts_type: ClassVar[type]  # of FactsT, to decode it from a message
     meta_type: ClassVar[type]  # of MetaT, likewise
 
-    def close(self) -> None:  # noqa: B027 - most have nothing to free
+    def close(self) -> None:
         """Free what was taken. Called once, also after a failed `load` or `open`."""
 
 
@@ -111,7 +111,7 @@ class Stage(_Base[TensorT, FactsT, MetaT]):
 
     @abstractmethod
     def prepare(self, facts: FactsT, size: int) -> int:
-        """Make ready for items of `facts`, run once, and return the largest size <= `size` that fits.
+        """Make ready for items of `facts`, run once, return the largest size <= `size` that fits.
 
         Called before the first item of every job.
         """
@@ -127,7 +127,7 @@ class Stage(_Base[TensorT, FactsT, MetaT]):
 
 
 class Source(_Base[TensorT, FactsT, MetaT]):
-    """Makes items from a job's input, in any order, as often as asked: that is what replay needs."""
+    """Makes items from a job's input, in any order, as often as asked, as replay needs it."""
 
     writes: ClassVar[tuple[str, ...]]
     unit: ClassVar[str]  # what users count: "frame pairs"
@@ -154,11 +154,11 @@ class Source(_Base[TensorT, FactsT, MetaT]):
 
     @abstractmethod
     def read(self, key: int | str, outputs: Mapping[str, TensorT]) -> MetaT:
-        """Write every element of `outputs` for the item `key`; fast for neighbouring keys in order."""
+        """Write every element of `outputs` for the item `key`; fast for keys in order."""
 
 
 class Sink(_Base[TensorT, FactsT, MetaT]):
-    """Makes results durable. Items of a segment arrive in order, at one replica, which has it alone."""
+    """Makes results durable. All items of a segment arrive in order, at one replica."""
 
     reads: ClassVar[tuple[str, ...]]
 
@@ -177,7 +177,7 @@ class Sink(_Base[TensorT, FactsT, MetaT]):
 
     @abstractmethod
     def write(self, item: Item[MetaT], inputs: Mapping[str, TensorT], meta: MetaT) -> int:
-        """Take one item and return how many units of it were really done; `inputs` end with the call.
+        """Take one item, return how many units of it were really done; `inputs` end with the call.
 
         A failed item (`item.failed`) has only the tensors of the source; its place is closed.
         """
@@ -188,4 +188,4 @@ class Sink(_Base[TensorT, FactsT, MetaT]):
 
     @abstractmethod
     def finish(self, items: Sequence[int]) -> None:
-        """Join all durable `items` into the final output. Called once, in one replica, at the end."""
+        """Join all durable `items` into the final output. Called once, in one replica."""

@@ -1,0 +1,86 @@
+import os
+
+import pytest
+import zmq
+
+from ipc.channel import Inbox, Outbox, Watch
+from ipc.errors import PeerLost, ProtocolError, WouldBlock
+from ipc.messages import Stop
+
+STOP = Stop(sender="supervisor", incarnation=0)
+
+
+@pytest.fixture
+def zmq_context():
+    with zmq.Context() as context:
+        yield context
+
+
+@pytest.fixture
+def inbox(zmq_context, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Inbox(zmq_context, "ipc://box") as inbox:
+        yield inbox
+
+
+def test_messages_arrive_in_the_order_they_were_sent(inbox, zmq_context):
+    with Outbox(zmq_context, inbox.endpoint) as outbox:
+        for number in range(100):
+            outbox.send(Stop(sender="a", incarnation=number))
+        watch = Watch(inbox)
+        received = []
+        while len(received) < 100:
+            watch.wait(timeout_s=5)
+            received.append(inbox.receive().incarnation)
+    assert received == list(range(100))
+
+
+def test_an_empty_inbox_would_block(inbox):
+    with pytest.raises(WouldBlock, match="ipc://box: no message"):
+        inbox.receive()
+
+
+def test_what_is_no_message_of_ours_is_a_protocol_error(inbox, zmq_context):
+    with zmq_context.socket(zmq.PUSH) as stranger:
+        stranger.connect(inbox.endpoint)
+        for parts in ([b"hello"], [b"a", b"b"]):
+            stranger.send_multipart(parts)
+            Watch(inbox).wait(timeout_s=5)
+            with pytest.raises(ProtocolError):
+                inbox.receive()
+
+
+def test_one_wait_wakes_on_a_message_and_on_a_death_alike(inbox, zmq_context):
+    read, write = os.pipe()
+    watch = Watch(inbox)
+    watch.add(read)
+    with Outbox(zmq_context, inbox.endpoint) as outbox:
+        outbox.send(STOP)
+        assert watch.wait(timeout_s=5) == set()
+        assert inbox.receive() == STOP
+    assert watch.wait(timeout_s=0.01) == set()
+    os.close(write)
+    assert watch.wait(timeout_s=5) == {read}
+    watch.remove(read)
+    os.close(read)
+    assert watch.wait(timeout_s=0.01) == set()
+
+
+def test_sending_to_a_peer_that_is_gone_says_so_and_does_not_wait(zmq_context, tmp_path):
+    with Inbox(zmq_context, f"ipc://{tmp_path}/gone") as inbox:
+        outbox = Outbox(zmq_context, inbox.endpoint)
+        outbox.send(STOP)
+        Watch(inbox).wait(timeout_s=5)
+        inbox.receive()
+
+    def send_until_the_broken_connection_is_noticed():
+        for _attempt in range(100_000):
+            outbox.send(STOP)
+
+    with outbox, pytest.raises(PeerLost, match="gone: nobody takes messages there"):
+        send_until_the_broken_connection_is_noticed()
+
+
+def test_a_path_too_long_for_a_socket_is_refused_with_the_limit(zmq_context):
+    with pytest.raises(ValueError, match="at most 107 bytes"):
+        Inbox(zmq_context, "ipc:///" + "x" * 107)

@@ -1,0 +1,89 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipc.errors import ProtocolError, WouldBlock
+from ipc.pool import PoolStats, SlotPool
+
+
+@pytest.fixture
+def pool():
+    return SlotPool("encode/0.0@host#1", num_slots=2)
+
+
+def test_a_slot_is_free_when_all_its_readers_have_let_go(pool):
+    slot = pool.lease(10, 0, ["denoise", "decode"])
+    assert pool.free(slot, 10, 0, "decode") is False
+    assert pool.free(slot, 10, 0, "denoise") is True
+    assert pool.stats() == PoolStats(slots=2, free=2, high_water=1)
+
+
+def test_a_full_pool_would_block_until_a_slot_is_freed(pool):
+    first, _second = pool.lease(10, 0, ["denoise"]), pool.lease(11, 0, ["denoise"])
+    with pytest.raises(WouldBlock, match="all 2 slots are leased"):
+        pool.lease(12, 0, ["denoise"])
+    pool.free(first, 10, 0, "denoise")
+    assert pool.lease(12, 0, ["denoise"]) == first
+
+
+def test_slots_come_back_in_any_order(pool):
+    slots = {item: pool.lease(item, 0, ["denoise"]) for item in (10, 11)}
+    pool.free(slots[11], 11, 0, "denoise")
+    pool.lease(12, 0, ["denoise"])
+    assert pool.leases() == [(10, 0), (12, 0)]
+
+
+@pytest.mark.parametrize(
+    ("item", "attempt", "reader", "complaint"),
+    [
+        (11, 0, "denoise", "item 11.0, but 10.0 holds it"),
+        (10, 1, "denoise", "item 10.1, but 10.0 holds it"),
+        (10, 0, "write", r"only \['denoise'\] still read it"),
+    ],
+)
+def test_letting_go_of_what_one_does_not_hold_is_a_protocol_error(
+    pool, item, attempt, reader, complaint
+):
+    slot = pool.lease(10, 0, ["denoise"])
+    with pytest.raises(ProtocolError, match=complaint):
+        pool.free(slot, item, attempt, reader)
+    assert pool.leases() == [(10, 0)]
+
+
+def test_letting_go_twice_is_a_protocol_error(pool):
+    slot = pool.lease(10, 0, ["denoise"])
+    pool.free(slot, 10, 0, "denoise")
+    with pytest.raises(ProtocolError, match="but nobody holds it"):
+        pool.free(slot, 10, 0, "denoise")
+
+
+def test_an_item_has_one_slot_for_all_its_stages_here(pool):
+    slot = pool.lease(10, 0, ["denoise", "write"])
+    assert pool.slot_of(10, 0) == slot
+    with pytest.raises(ProtocolError, match=r"item 10\.0 has a slot already"):
+        pool.lease(10, 0, ["denoise"])
+    assert pool.lease(10, 1, ["denoise"]) != slot, "a new attempt has a slot of its own"
+
+
+def test_a_failed_item_is_held_only_by_readers_of_what_was_written(pool):
+    slot = pool.lease(10, 0, ["denoise", "decode", "write"])
+    assert pool.keep_for(slot, ["denoise", "decode"]) is False
+    pool.free(slot, 10, 0, "denoise")
+    assert pool.keep_for(slot, []) is True
+    assert pool.slot_of(10, 0) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from("ab")), max_size=60))
+def test_whatever_happens_no_slot_is_lost_or_given_twice(steps):
+    pool = SlotPool("p", num_slots=3)
+    slots, readers = {}, {}
+    for item, reader in steps:
+        if item not in slots and len(slots) < 3:
+            slots[item], readers[item] = pool.lease(item, 0, ["a", "b"]), {"a", "b"}
+        elif item in slots and reader in readers[item]:
+            readers[item].remove(reader)
+            if pool.free(slots[item], item, 0, reader):
+                assert not readers[item]
+                del slots[item]
+        assert len(set(slots.values())) == len(slots)
+        assert pool.stats().free == 3 - len(slots)

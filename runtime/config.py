@@ -1,0 +1,292 @@
+"""The shape of configs/*.yaml, and all of its defaults. Checked whole, before any process starts.
+
+It must not know what a stage does: keywords of stages are checked by the workers, against the
+constructors. Nothing is read from the environment, and no other place sets a default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+
+from runtime.config_errors import explain
+from runtime.errors import ConfigError
+from runtime.yaml_text import apply_override, parse_yaml, split_override, suggest
+
+PROJECT = Path(__file__).resolve().parent.parent
+CONFIGS = PROJECT / "configs"
+
+
+def _stage_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError("a stage name is made of a-z, 0-9 and _, and starts with a letter")
+    return name
+
+
+def _keyword(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError("not a keyword that a constructor could have")
+    return name
+
+
+def _use(use: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", use):
+        raise ValueError(f'wanted "module:Class", such as "stages.eden:Denoise", found {use!r}')
+    return use
+
+
+def _count_or_auto(value: object) -> object:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not is_count and value != "auto":
+        raise ValueError(f"wanted `auto` or a whole number of at least 1, found {value!r}")
+    return value
+
+
+StageName = Annotated[str, Strict(), AfterValidator(_stage_name)]
+Keywords = Mapping[Annotated[str, Strict(), AfterValidator(_keyword)], JsonValue]
+Count = Annotated[int, Strict(), Field(ge=1)]
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
+Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StageConfig(_Part):
+    """One stage and where its replicas run."""
+
+    use: Annotated[str, Strict(), AfterValidator(_use)]  # "stages.eden:Denoise"
+    gpus: tuple[Annotated[int, Strict(), Field(ge=0)], ...] = ()  # one replica an entry; () = CPU
+    replicas: Count = 1  # of a CPU stage
+    assign: Literal["least_loaded", "round_robin"] = "least_loaded"  # which replica is next
+    options: Keywords = Field(default_factory=dict, alias="with")  # win over `model:` and `video:`
+
+    @model_validator(mode="after")
+    def _one_way_to_count(self) -> Self:
+        if self.gpus and self.replicas != 1:
+            raise ValueError(
+                f"gpus = {list(self.gpus)} already means {_replicas(len(self.gpus))}; "
+                "leave `replicas` out, or name a GPU more often"
+            )
+        return self
+
+    @property
+    def num_replicas(self) -> int:
+        """How many workers run this stage."""
+        return len(self.gpus) or self.replicas
+
+
+class RunConfig(_Part):
+    """How to run, whatever the pipeline is."""
+
+    seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
+    window: CountOrAuto = "auto"  # items under way; auto = as many as the plan finds needed
+    hang_s: Seconds = 60.0  # a worker without heartbeat for this long is killed
+    stop_grace_s: Seconds = 10.0  # between asking a worker to stop, SIGTERM and SIGKILL
+    threads: CountOrAuto = "auto"  # of one worker; auto = the cores shared out by the plan
+
+
+class PipelineConfig(_Part):
+    """A whole pipeline: its stages in data-flow order, the first a source, the last a sink."""
+
+    pipeline: Annotated[str, Strict(), Field(min_length=1)]  # "interpolate"
+    input: Annotated[str, Strict(), Field(min_length=1)] | None = None
+    output: Annotated[str, Strict(), Field(min_length=1)] | None = None
+    model: Keywords = Field(
+        default_factory=dict
+    )  # defaults for constructor keywords of that name, in every stage
+    video: Keywords = Field(default_factory=dict)  # likewise
+    stages: Mapping[StageName, StageConfig]
+    groups: tuple[tuple[StageName, ...], ...] = ()  # stages that share one worker
+    run: RunConfig = RunConfig()
+
+    _path: Path | None = PrivateAttr(default=None)
+
+    @property
+    def path(self) -> Path | None:
+        """The file this was read from; None if it was made in Python."""
+        return self._path
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths in the file start from."""
+        return self._path.parent if self._path else Path.cwd()
+
+    @property
+    def defaults(self) -> dict[str, JsonValue]:
+        """`model` and `video` together: defaults for constructor keywords of that name."""
+        return {**self.model, **self.video}
+
+    @model_validator(mode="after")
+    def _enough_stages(self) -> Self:
+        if len(self.stages) < 2:
+            raise ValueError(
+                f"stages = {list(self.stages)}: a pipeline has a source, which is the first "
+                "stage, and a sink, which is the last"
+            )
+        if both := sorted(self.model.keys() & self.video.keys()):
+            raise ValueError(f"`{both[0]}` stands in `model` and in `video`; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> Self:
+        seen: set[str] = set()
+        for group in self.groups:
+            if len(group) < 2:
+                raise ValueError(f"groups: {list(group)}: a group has two stages or more")
+            for name in group:
+                if name not in self.stages:
+                    raise ValueError(
+                        f"groups: no stage is named `{name}`; {suggest(name, self.stages)}"
+                    )
+                if name in seen:
+                    raise ValueError(f"groups: stage `{name}` is named twice")
+                seen.add(name)
+            self._check_alike(group)
+        return self
+
+    def _check_alike(self, group: tuple[str, ...]) -> None:
+        first, *others = group
+        for name in others:
+            if _place(self.stages[name]) != _place(self.stages[first]):
+                raise ValueError(
+                    f"groups: {list(group)} share one worker, but {first} has "
+                    f"{_place(self.stages[first])} and {name} has {_place(self.stages[name])}"
+                )
+
+
+def find_config(name_or_path: str | Path) -> Path:
+    """Return the file: a path, or a name here or in configs/, with or without `.yaml`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    names = (str(name_or_path), f"{name_or_path}.yaml")
+    folders = (Path(), CONFIGS) if Path(name_or_path).name == str(name_or_path) else (Path(),)
+    for path in (folder / name for folder in folders for name in names):
+        if path.is_file():
+            return path
+    known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    raise ConfigError(
+        f"{name_or_path}: no such config, neither a file nor a name in configs/; "
+        + suggest(str(name_or_path), known)
+    )
+
+
+def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Read, override, check and resolve a configuration.
+
+    Args:
+        name_or_path: see `find_config`.
+        overrides: "video.pairs=4", "stages.denoise.gpus=[0]"; values are YAML, later ones win.
+
+    Raises:
+        ConfigError: missing, unreadable, of the wrong shape, or contradicting itself.
+    """
+    path = find_config(name_or_path)
+    try:
+        data = parse_yaml(path.read_text(encoding="utf-8"))
+        if data is None:
+            raise ConfigError("is empty")
+        if not isinstance(data, dict):
+            raise ConfigError(f"wanted a mapping with `pipeline` and `stages`, found {data!r:.40}")
+    except (ConfigError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{_shown(path)}: {error}") from error
+    return parse_config(data, overrides, path=path.absolute())
+
+
+def parse_config(
+    data: Mapping[str, object], overrides: Sequence[str] = (), *, path: Path | None = None
+) -> PipelineConfig:
+    """Check and resolve a configuration that was made in Python, or read from `path`.
+
+    Raises:
+        ConfigError: of the wrong shape, or contradicting itself.
+    """
+    where = _shown(path) if path else "config"
+    for override in overrides:
+        data = _override(data, override)
+    try:
+        config = PipelineConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(explain(error, PipelineConfig, where, overrides)) from error
+    config._path = path
+    return _resolve(config)
+
+
+def dump_config(config: PipelineConfig) -> str:
+    """Return the configuration as YAML, every default written out; loading that changes nothing."""
+    return yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def _override(data: Mapping[str, object], override: str) -> Mapping[str, object]:
+    result = apply_override(data, override)
+    before, after = data.get("stages"), result.get("stages")
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in after.keys() - before.keys():  # it would become the sink, being the last
+            raise ConfigError(
+                f"--set {override}: no stage is named `{name}`; {suggest(name, before)}"
+            )
+    given = result.get("input")
+    if split_override(override)[0] == ("input",) and isinstance(given, str) and given:
+        result["input"] = str(Path.cwd() / given)  # typed here, so relative to here
+    return result
+
+
+def _resolve(config: PipelineConfig) -> PipelineConfig:
+    stages = {
+        name: stage.model_copy(update={"options": _with_weights(stage.options, config.folder)})
+        for name, stage in config.stages.items()
+    }
+    return config.model_copy(
+        update={
+            "input": config.input and str(config.folder / config.input),
+            "output": config.output and str(Path.cwd() / config.output),
+            "model": _with_weights(config.model, config.folder),
+            "stages": stages,
+        }
+    )
+
+
+def _with_weights(keywords: Keywords, folder: Path) -> Keywords:
+    """Make the path under `weights` absolute: from here, else the file's folder, else the project.
+
+    One that exists in none of them stays as it is, and so do `random:0` and names of hubs.
+    """
+    weights = keywords.get("weights")
+    if not isinstance(weights, str) or weights.startswith("random:"):
+        return keywords
+    for start in (Path.cwd(), folder, PROJECT):
+        if (start / weights).exists():
+            return {**keywords, "weights": str(start / weights)}
+    return keywords
+
+
+def _place(stage: StageConfig) -> str:
+    return f"gpus {list(stage.gpus)}" if stage.gpus else _replicas(stage.replicas)
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replica{'s' if count != 1 else ''}"
+
+
+def _shown(path: Path) -> str:
+    absolute = path.absolute()
+    return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,134 @@
+"""Every exception that runtime/ raises.
+
+RunpipeError
+ |- ConfigError      the user's mistake: where, what, and what to write instead (exit code 2)
+ |   `- PlanError    a configuration that is well written but cannot work on this host
+ |- JournalError     the journal of a run cannot be trusted, or another run is using it
+ |- WorkerDied       a worker ended without being asked to
+ |- WorkerHung       a worker lives, but no longer gets on
+ |- StageFailed      a stage raised; its worker is healthy
+ `- RunInterrupted   the user asked to stop; what is durable stays, the run can be resumed
+
+KeyboardInterrupt
+ `- Terminated       SIGTERM, unwound as Ctrl-C is
+
+This module must know nothing but text and numbers: everyone may import it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+
+
+class RunpipeError(Exception):
+    """Base class; the command line turns it into one line and an exit code."""
+
+
+class ConfigError(RunpipeError, ValueError):
+    """The configuration cannot work; the message says where, and what to write instead."""
+
+
+class PlanError(ConfigError):
+    """The pipeline cannot work on this host; the message has the numbers."""
+
+
+class JournalError(RunpipeError):
+    """A journal is damaged, is none, or is in use; the message names the file."""
+
+
+class WorkerDied(RunpipeError):
+    """A worker process ended without being asked to.
+
+    Args:
+        worker: "denoise/0".
+        how: exit code, or minus the number of the signal that killed it, as `Popen.returncode`.
+        items: what it was holding.
+    """
+
+    def __init__(self, worker: str, how: int, items: Sequence[int] = ()) -> None:
+        self.worker, self.how, self.items = worker, how, tuple(items)
+        super().__init__(f"worker {worker} died ({describe_exit(how)}){_holding(items)}")
+
+
+class WorkerHung(RunpipeError):
+    """A worker neither ended nor got on for longer than its limit.
+
+    Args:
+        worker: "denoise/0".
+        what: what was missing: "no heartbeat" or "no progress".
+        waited_s: for how long.
+        items: what it was holding.
+        stacks: what its threads were doing, if that could be read.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        what: str,
+        *,
+        waited_s: float,
+        items: Sequence[int] = (),
+        stacks: str = "",
+    ) -> None:
+        self.worker, self.what, self.waited_s, self.items = worker, what, waited_s, tuple(items)
+        self.stacks = stacks
+        super().__init__(f"worker {worker} hung ({what} for {waited_s:.1f} s){_holding(items)}")
+
+
+class StageFailed(RunpipeError):
+    """A stage raised, in `load`, `prepare` or (then `item` is a number) for one item.
+
+    Args:
+        worker: "encode+decode/0".
+        stage: "decode".
+        item: the item that failed, if it was one.
+        error: "ValueError: frame pair has 3 frames".
+        traceback: of the worker, for the log and the report.
+    """
+
+    def __init__(
+        self, worker: str, stage: str, item: int | None, error: str, traceback: str = ""
+    ) -> None:
+        self.worker, self.stage, self.item = worker, stage, item
+        self.error, self.traceback = error, traceback
+        at = "" if item is None else f" on item {item}"
+        super().__init__(f"stage {stage} failed in worker {worker}{at}: {error}")
+
+
+class RunInterrupted(RunpipeError):
+    """The user ended the run before it was done.
+
+    Args:
+        signum: SIGINT or SIGTERM; the exit code is 128 + this.
+    """
+
+    def __init__(self, signum: int, *, num_done: int, num_items: int) -> None:
+        self.signum, self.num_done, self.num_items = signum, num_done, num_items
+        super().__init__(
+            f"interrupted by {_signal_name(signum)} after {num_done} of {num_items} items"
+        )
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised by a handler as Python raises KeyboardInterrupt for SIGINT."""
+
+
+def describe_exit(code: int) -> str:
+    """Return how a process ended, given its exit code (negative: the signal that killed it)."""
+    if code >= 0:
+        return f"exit code {code}"
+    name = _signal_name(-code)
+    number = f"signal {-code}"
+    return f"killed by {number}" if name == number else f"killed by {number}, {name}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has a number only
+        return f"signal {number}"
+
+
+def _holding(items: Sequence[int]) -> str:
+    return f" while holding items {list(items)}" if items else ""

@@ -1,0 +1,112 @@
+"""What the bytes of a result depend on, so that a resumed run knows whether it continues the same.
+
+Everything comes in as plain values: this must not know what a pipeline is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+CODE = ("ipc", "stages", "runtime")  # folders whose *.py can change a result
+PACKAGES = ("av", "msgspec", "numpy", "pydantic", "pyzmq", "runpipe", "torch")
+
+_END_BYTES = 2**20  # of a file's start and end that are read
+
+
+def fingerprint(
+    *,
+    config_text: str,
+    inputs: Iterable[str | Path],
+    seed: int,
+    threads: Mapping[str, int],
+    shapes: Mapping[str, Sequence[int]],
+) -> dict[str, object]:
+    """Return what the results depend on, as JSON values.
+
+    Args:
+        config_text: as `dump_config` returns it.
+        inputs: files that are read: the source's input, weights; others ("random:0") by name.
+        seed: of the run.
+        threads: worker -> threads, since sums depend on how they are split.
+        shapes: "stage.tensor" -> shape.
+    """
+    return {
+        "config_sha256": text_sha256(config_text),
+        "inputs": {str(path): file_identity(path) for path in inputs},
+        "code_sha256": code_sha256(PROJECT),
+        "seed": seed,
+        "threads": dict(threads),
+        "shapes": {name: list(shape) for name, shape in shapes.items()},
+        "versions": versions(),
+        "machine": platform.machine(),
+    }
+
+
+def fingerprint_changes(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Return "versions.torch: 2.11.0 -> 2.13.0" for everything that differs, sorted."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    return [
+        f"{name}: {old.get(name, 'nothing')} -> {new.get(name, 'nothing')}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def file_identity(path: str | Path) -> dict[str, object]:
+    """Return size, age and a hash of both ends of a file: a film is too large to be read twice."""
+    try:
+        with Path(path).open("rb") as file:
+            stat = os.fstat(file.fileno())
+            digest = hashlib.sha256(file.read(_END_BYTES))
+            file.seek(max(0, stat.st_size - _END_BYTES))
+            digest.update(file.read(_END_BYTES))
+    except (FileNotFoundError, IsADirectoryError):
+        return {}  # "random:0", or a name of a hub: known by its name alone
+    return {
+        "path": str(Path(path).absolute()),
+        "bytes": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "ends_sha256": digest.hexdigest(),
+    }
+
+
+def code_sha256(project: Path) -> str:
+    """Return a hash of the names and the text of all our own modules."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in CODE for path in (project / folder).rglob("*.py")):
+        text = path.read_bytes()
+        digest.update(f"{path.relative_to(project)}\0{len(text)}\0".encode() + text)
+    return digest.hexdigest()
+
+
+def text_sha256(text: str) -> str:
+    """Return a hash of `text`."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on; imports none."""
+    return {"python": platform.python_version()} | {
+        name: version for name in PACKAGES if (version := _version(name))
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _flat(value: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
+    for name, part in value.items():
+        if isinstance(part, Mapping):
+            yield from _flat(part, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", part

@@ -1,0 +1,268 @@
+"""The worker processes of one pipeline: started, heard, watched, stopped, always reaped.
+
+Policy is the supervisor's; this knows how. All workers are started from one long-lived thread,
+because the kernel kills them (PR_SET_PDEATHSIG) when the *thread* that started them ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import zmq
+
+from ipc.channel import Inbox, Outbox, Watch
+from ipc.errors import PeerLost, WouldBlock
+from ipc.messages import AnyMessage, Heartbeat, SetupFailed, Started, Stop
+from runtime.errors import ConfigError, StageFailed, WorkerDied, WorkerHung
+from runtime.logs import log_path
+from runtime.plan import WorkerPlan
+from runtime.process import WorkerProcess, start_process
+
+logger = logging.getLogger(__name__)
+
+LAST_WORDS_S = 0.1  # how long a dead worker's last message may still be under way
+
+M = TypeVar("M", bound=AnyMessage)
+
+
+class Fleet:
+    """Owns every process, socket and descriptor of a pipeline. Belongs to one thread at a time."""
+
+    def __init__(
+        self, *, run_dir: Path, hang_s: float, stop_grace_s: float, verbosity: int = 0
+    ) -> None:
+        self._run_dir = run_dir
+        self._verbosity = verbosity  # of the workers' logs
+        self._hang_s, self._stop_grace_s = hang_s, stop_grace_s
+        self.workers: dict[str, WorkerProcess] = {}
+        self._num_endpoints = 0
+        self._last_words: float | None = None  # until when a dead worker's are waited for
+        with ExitStack() as stack:
+            folder = Path(tempfile.mkdtemp(prefix="rp-"))  # short, and 0700
+            stack.callback(shutil.rmtree, folder)
+            self._folder = folder
+            self._zmq_context = stack.enter_context(zmq.Context())
+            self._inbox = stack.enter_context(Inbox(self._zmq_context, self._new_endpoint()))
+            self._watch, self._watch_inbox = Watch(self._inbox), Watch(self._inbox)
+            self._parent_read, parent_write = os.pipe2(os.O_CLOEXEC)
+            stack.callback(os.close, self._parent_read)
+            stack.callback(os.close, parent_write)
+            self._spawner = stack.enter_context(ThreadPoolExecutor(1, "spawner"))
+            stack.callback(self._stop_all)
+            self._exit = stack.pop_all()
+
+    def _new_endpoint(self) -> str:
+        self._num_endpoints += 1
+        return f"ipc://{self._folder}/{self._num_endpoints}"
+
+    # --- starting ---
+
+    def start(self, plans: Sequence[WorkerPlan]) -> None:
+        """Start a process for each plan, and wait until all have bound their inboxes."""
+        for plan in plans:
+            self._start(plan)
+        self.gather(Started, [plan.name for plan in plans])
+        for worker in self.workers.values():
+            worker.outbox = Outbox(self._zmq_context, worker.endpoint)
+            worker.pulse = Outbox(self._zmq_context, f"{worker.endpoint}.pulse")
+
+    def _start(self, plan: WorkerPlan) -> None:
+        endpoint, incarnation = self._new_endpoint(), 0
+        process = self._spawner.submit(
+            start_process,
+            plan,
+            incarnation=incarnation,
+            endpoint=endpoint,
+            supervisor=self._inbox.endpoint,
+            parent_fd=self._parent_read,
+            log=log_path(self._run_dir, plan.name),
+            verbosity=self._verbosity,
+        ).result()
+        pidfd = os.pidfd_open(process.pid)
+        self._watch.add(pidfd)
+        self.workers[plan.name] = WorkerProcess(plan, incarnation, endpoint, process, pidfd)
+        logger.info("started worker=%s pid=%d device=%s", plan.name, process.pid, plan.shown_device)
+
+    def pids(self) -> dict[str, int]:
+        """Return the process of each worker."""
+        return {name: worker.process.pid for name, worker in self.workers.items()}
+
+    # --- talking ---
+
+    def send(self, worker: str, message: AnyMessage) -> None:
+        """Send to a worker; one that is dead is found out by `receive`."""
+        outbox = self.workers[worker].outbox
+        assert outbox is not None, f"{worker} has not started"
+        with contextlib.suppress(PeerLost):
+            outbox.send(message)
+
+    def send_pulse(self, worker: str, message: AnyMessage) -> None:
+        """Send to a worker's small thread, which answers while a stage runs."""
+        outbox = self.workers[worker].pulse
+        assert outbox is not None, f"{worker} has not started"
+        with contextlib.suppress(PeerLost):
+            outbox.send(message)
+
+    def device(self, plan: WorkerPlan) -> str:
+        """Return what the worker calls its device."""
+        return plan.device
+
+    def ask(self, kind: type[M], questions: Mapping[str, AnyMessage]) -> dict[str, M]:
+        """Send each worker its message, and return the answers, all of this kind.
+
+        Raises:
+            WorkerDied, WorkerHung, StageFailed, ConfigError: as `receive`.
+        """
+        for worker, question in questions.items():
+            self.send(worker, question)
+        return self.gather(kind, list(questions))
+
+    def gather(self, kind: type[M], workers: Sequence[str]) -> dict[str, M]:
+        """Wait for one message of this kind from each of `workers`.
+
+        Raises:
+            WorkerDied, WorkerHung, StageFailed, ConfigError: as `receive`.
+        """
+        answers: dict[str, M] = {}
+        while len(answers) < len(workers):
+            message = self.receive()
+            if isinstance(message, kind):
+                answers[message.sender] = message
+        return {worker: answers[worker] for worker in workers}
+
+    def receive(self, *, deadline: float | None = None) -> AnyMessage | None:
+        """Wait for the next message that is more than a heartbeat; None if `deadline` comes first.
+
+        Raises:
+            WorkerDied: a worker ended, and its last words have been read.
+            WorkerHung: no heartbeat for `hang_s`.
+            StageFailed, ConfigError: a worker could not do what it was told.
+        """
+        while True:
+            message = self._next_message(deadline)
+            if message is None:
+                return None
+            worker = self.workers.get(message.sender)
+            if worker is None or worker.incarnation != message.incarnation:
+                continue  # of an incarnation that is gone
+            worker.heard = time.monotonic()
+            if isinstance(message, SetupFailed):
+                raise _failure(message)
+            if not isinstance(message, Heartbeat):
+                return message
+
+    def _next_message(self, deadline: float | None) -> AnyMessage | None:
+        while True:
+            try:
+                return self._inbox.receive()
+            except WouldBlock:
+                pass
+            self._check_heartbeats()  # only now: a supervisor that was stopped reads first
+            dead = self._watch.wait(timeout_s=self._until(deadline))
+            if dead:
+                self._wait_for_last_words(dead)
+            elif deadline is not None and time.monotonic() >= deadline:
+                return None
+
+    def _wait_for_last_words(self, dead: set[int]) -> None:
+        if self._last_words is None:
+            self._last_words = time.monotonic() + LAST_WORDS_S
+        if (left := self._last_words - time.monotonic()) > 0:
+            self._watch_inbox.wait(timeout_s=left)
+            return
+        worker = next(w for w in self.workers.values() if w.pidfd in dead)
+        raise WorkerDied(worker.plan.name, worker.process.wait())
+
+    def _until(self, deadline: float | None) -> float:
+        next_hang = min((w.heard for w in self.workers.values()), default=0.0) + self._hang_s
+        return min(next_hang, deadline or next_hang) - time.monotonic() + 0.001
+
+    def _check_heartbeats(self) -> None:
+        now = time.monotonic()
+        for worker in self.workers.values():
+            if now - worker.heard > self._hang_s and worker.process.poll() is None:
+                waited_s = now - worker.heard
+                raise WorkerHung(worker.plan.name, "no heartbeat", waited_s=waited_s)
+
+    # --- stopping ---
+
+    def bury(self, name: str) -> None:
+        """Kill a worker that is not dead already, reap it, and let go of it."""
+        worker = self.workers.pop(name)
+        worker.process.kill()
+        worker.process.wait()
+        self._release(worker)
+        self._last_words = None
+
+    def _release(self, worker: WorkerProcess) -> None:
+        self._watch.remove(worker.pidfd)
+        os.close(worker.pidfd)
+        for outbox in (worker.outbox, worker.pulse):
+            if outbox is not None:
+                outbox.close()
+
+    def hurry(self) -> None:
+        """Do not wait long for workers that are asked to stop: the run has failed anyway."""
+        self._stop_grace_s = min(self._stop_grace_s, 1.0)
+
+    def close(self) -> None:
+        """Stop all workers and give everything back. Safe to call twice."""
+        self._exit.close()
+
+    def _stop_all(self) -> None:
+        """Ask, wait `stop_grace_s`, then SIGTERM, then SIGKILL; always reap."""
+        for worker in self.workers.values():
+            if worker.outbox is not None:
+                stop = Stop(sender="supervisor", incarnation=0)
+                self.send(worker.plan.name, stop)
+            else:
+                worker.process.terminate()  # it has no inbox yet
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            self._wait_for_exits()
+            for worker in self.workers.values():
+                if worker.process.poll() is None:
+                    logger.warning("stopping worker=%s by %s", worker.plan.name, signum.name)
+                    worker.process.send_signal(signum)
+        for name in list(self.workers):
+            worker = self.workers.pop(name)
+            worker.process.wait()  # SIGKILL is not ignored
+            self._release(worker)
+
+    def _wait_for_exits(self) -> None:
+        deadline = time.monotonic() + self._stop_grace_s
+        for worker in self.workers.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+
+    def __enter__(self) -> Fleet:
+        """Return the fleet."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop all workers."""
+        self.close()
+
+
+def _failure(message: SetupFailed) -> Exception:
+    if message.users_mistake:
+        return ConfigError(message.error)
+    stage = message.stage or message.sender.partition("/")[0]
+    return StageFailed(message.sender, stage, None, message.error, message.traceback)

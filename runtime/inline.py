@@ -1,0 +1,227 @@
+"""The same pipeline in this process, one item at a time: for notebooks, tests and comparison.
+
+Same stages, same shapes, same threads, so the same bytes; no slots, sockets or processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from ipc.messages import AnyMessage, Finish, Finished, ItemsDurable, ItemWritten, JobClosed
+from ipc.records import ItemAttempt
+from runtime import dispatch
+from runtime.errors import ConfigError, StageFailed
+from runtime.files import file_sum
+from runtime.hosted import Hosted, pack_meta
+from runtime.path import Identity
+from runtime.plan import WorkerPlan
+from runtime.setup import ME, M, OpenedJob
+from runtime.steps import Steps
+from runtime.tally import Tally
+from runtime.views import empty
+from stages.base import Item, Sink, Source, Stage, TensorSpec, UserError
+
+logger = logging.getLogger(__name__)
+
+
+class InlineCrew:
+    """All workers of a plan, without processes."""
+
+    def __init__(self) -> None:
+        self._plans: dict[str, WorkerPlan] = {}
+        self._steps: dict[str, Steps] = {}
+
+    def start(self, plans: Sequence[WorkerPlan]) -> None:
+        """Make the workers."""
+        for plan in plans:
+            self._plans[plan.name] = plan
+            self._steps[plan.name] = Steps(Identity(sender=plan.name, incarnation=0))
+
+    def device(self, plan: WorkerPlan) -> str:
+        """Return the device in this process's numbering: it sees all GPUs."""
+        return plan.shown_device
+
+    def ask(self, kind: type[M], questions: Mapping[str, AnyMessage]) -> dict[str, M]:
+        """Let each worker do its step.
+
+        Raises:
+            ConfigError: it is the user's to mend.
+            StageFailed: a stage raised.
+        """
+        answers: dict[str, M] = {}
+        for worker, question in questions.items():
+            steps = self._steps[worker]
+            try:
+                with _threads(self._plans[worker].threads):
+                    answer = steps.answer(question)
+            except UserError as error:
+                raise ConfigError(str(error)) from error
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise StageFailed(worker, steps.at, None, reason) from error
+            assert isinstance(answer, kind)
+            answers[worker] = answer
+        return answers
+
+    def pids(self) -> dict[str, int]:
+        """Return the process of each worker: this one."""
+        return dict.fromkeys(self._plans, os.getpid())
+
+    def run(self, opened: OpenedJob, tally: Tally) -> tuple[dict[str, JobClosed], list[str]]:
+        """Run all items in order; return what each worker did, and what the sink warns of.
+
+        Raises:
+            StageFailed: a stage raised.
+        """
+        plan = opened.plan
+        try:
+            for steps in self._steps.values():
+                steps.open_sinks(opened.facts)
+        except UserError as error:
+            raise ConfigError(str(error)) from error
+        tally.start(unit=opened.unit, num_units=opened.num_units, num_items=plan.num_items)
+        run = _Run(opened, self._steps, tally)
+        with _threads(plan.workers[0].threads):
+            for index in range(plan.num_items):
+                run.run_item(index)
+        sink = plan.workers_of(plan.path[-1])[0]
+        finish = Finish(**ME, items=tuple(range(plan.num_items)))
+        finished = self.ask(Finished, {sink: finish})[sink]
+        return run.closed(), list(finished.warnings)
+
+    def close(self) -> None:
+        """Close all stages."""
+        for steps in self._steps.values():
+            steps.close()
+        self._steps.clear()
+
+    def hurry(self) -> None:
+        """Nothing to hurry: there is nobody to wait for."""
+
+    def __enter__(self) -> InlineCrew:
+        """Return the crew."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close all stages."""
+        self.close()
+
+
+class _Run:
+    """One job: its tensors, made once and used for every item."""
+
+    def __init__(self, opened: OpenedJob, steps: Mapping[str, Steps], tally: Tally) -> None:
+        self._plan, self._tally = opened.plan, tally
+        self._work_dir = opened.job.work_dir
+        self._workers = {
+            name: [(worker, steps[worker].hosted[name]) for worker in opened.plan.workers_of(name)]
+            for name in opened.plan.path
+        }
+        libraries = {h.stage.library for pairs in self._workers.values() for _w, h in pairs}
+        self._tensors = {
+            place.name: empty(TensorSpec(place.shape, place.dtype), libraries)
+            for pool in opened.plan.pools
+            for place in pool.places
+        }
+        self._busy = dict.fromkeys(steps, 0.0)
+        self._items = dict.fromkeys(steps, 0)
+        self._usage = resource.getrusage(resource.RUSAGE_SELF)
+
+    def run_item(self, index: int) -> None:
+        """Take one item through all stages."""
+        meta = b""
+        for name in self._plan.path:
+            worker, hosted = self._choose(name, index)
+            began = time.monotonic()
+            try:
+                meta = self._run(worker, hosted, index, meta)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise StageFailed(worker, name, index, reason) from error
+            self._busy[worker] += time.monotonic() - began
+            self._items[worker] += 1
+
+    def _choose(self, stage: str, index: int) -> tuple[str, Hosted]:
+        """Return the replica of a segment for the sink, elsewhere the first: results are equal."""
+        pairs = self._workers[stage]
+        if stage != self._plan.path[-1]:
+            return pairs[0]
+        workers = [worker for worker, _hosted in pairs]
+        chosen = dispatch.of_segment(index, self._plan.items_per_segment, workers)
+        return pairs[workers.index(chosen)]
+
+    def _run(self, worker: str, hosted: Hosted, index: int, meta: bytes) -> bytes:
+        stage = hosted.stage
+        inputs = {name: self._tensors[name][stage.library] for name in hosted.reads}
+        outputs = {name: self._tensors[name][stage.library] for name in hosted.writes}
+        if isinstance(stage, Source):
+            return pack_meta(stage.read(stage.keys()[index], outputs))
+        item = Item(index=index, attempt=0, meta=hosted.meta(meta))
+        if isinstance(stage, Stage):
+            return pack_meta(stage.run(inputs, outputs, item))
+        units = stage.write(item, inputs, item.meta)
+        self._tally.wrote(
+            ItemWritten(sender=worker, incarnation=0, item=index, attempt=0, units=units)
+        )
+        self._commit(worker, stage)
+        return meta
+
+    def _commit(self, worker: str, sink: Sink[Any, Any, Any]) -> None:
+        for durable in sink.commit():
+            self._tally.durable(
+                ItemsDurable(
+                    sender=worker,
+                    incarnation=0,
+                    items=tuple(ItemAttempt(item=item, attempt=0) for item in durable.items),
+                    files=tuple(file_sum(self._work_dir, path) for path in durable.files),
+                    counts=dict(durable.counts),
+                )
+            )
+
+    def closed(self) -> dict[str, JobClosed]:
+        """Return what each worker did; CPU time and memory are the process's, told of the first."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        user, system = usage.ru_utime - self._usage.ru_utime, usage.ru_stime - self._usage.ru_stime
+        first = self._plan.workers[0].name
+        return {
+            worker: JobClosed(
+                sender=worker,
+                incarnation=0,
+                items=self._items[worker],
+                busy_s=self._busy[worker],
+                cpu_user_s=user if worker == first else 0.0,
+                cpu_system_s=system if worker == first else 0.0,
+                max_rss_bytes=usage.ru_maxrss * 1024,
+                gpu_peak_bytes=0,
+                links=(),
+            )
+            for worker in self._busy
+        }
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute with as many threads as a worker process would: sums depend on how they are split."""
+    torch = sys.modules.get("torch")  # only if a stage has brought it
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,246 @@
+"""The items of one job in one worker: taken, run into its slots, let go, passed on.
+
+Everything here belongs to the worker's main thread. Of the items that are ready, the one furthest
+along the path goes first, then the oldest; so a worker with several stages drains before it fills.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ipc.messages import (
+    AnyMessage,
+    ItemAdmitted,
+    ItemFailed,
+    ItemReady,
+    ItemsDurable,
+    ItemWritten,
+    OpenJob,
+    SlotFreed,
+)
+from ipc.records import ItemAttempt, LinkStats, TensorHandle
+from runtime.files import file_sum
+from runtime.hosted import Hosted, pack_meta
+from runtime.ledger import Ledger
+from runtime.memory import JobMemory
+from runtime.outgoing import Outgoing, Send
+from runtime.path import Identity, JobPath
+from runtime.turns import SinkTurns
+from stages.base import Item, Sink, Source
+
+logger = logging.getLogger(__name__)
+
+SUPERVISOR = "supervisor"  # as a name to send to
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What was taken from one peer."""
+
+    items: int = 0
+    bytes: int = 0
+    wait_s: float = 0.0
+
+
+class JobItems:
+    """One open job. `admit`, `take` and `freed` bring messages in, `run_next` does the work."""
+
+    def __init__(
+        self,
+        job: OpenJob,
+        *,
+        identity: Identity,
+        hosted: Mapping[str, Hosted],
+        ledger: Ledger,
+        send: Send,
+    ) -> None:
+        self._identity = identity
+        self._hosted = hosted
+        self._ledger = ledger
+        self._send = send
+        self._path = path = JobPath(job)
+        libraries = {stage.stage.library for stage in hosted.values()}
+        self._memory = JobMemory(identity["sender"], job.pools, job.owners, job.places, libraries)
+        self._outgoing = Outgoing(
+            job,
+            path,
+            hosted,
+            identity=identity,
+            memory=self._memory,
+            ledger=ledger,
+            send=send,
+            take=self.take,
+        )
+        self._turns = _turns(job, path, identity) if path.sink in hosted else None
+        self._queue: dict[tuple[int, int, int], ItemReady] = {}  # (-position, item, attempt)
+        self._attempts: dict[int, int] = {}  # of items that the sink took and that are not durable
+        self._work_dir = ""
+        if self._turns:
+            self._work_dir = hosted[path.sink].facts(job.facts).job.work_dir
+        self._idle_since = time.monotonic()
+        self._taken: dict[str, _Taken] = {}
+        self.items = 0
+        self.busy_s = 0.0
+
+    def admit(self, message: ItemAdmitted) -> None:
+        """Take an item at the start of its life."""
+        self.take(
+            ItemReady(
+                sender=message.sender,
+                incarnation=message.incarnation,
+                stage=self._path.source,
+                item=message.item,
+                attempt=message.attempt,
+                handles={},
+                meta=b"",
+                failed=message.failed,
+            )
+        )
+
+    def take(self, ready: ItemReady) -> None:
+        """Queue an item for the stage it names."""
+        self._queue[-self._path.position(ready.stage), ready.item, ready.attempt] = ready
+        self._ledger.take((ready.item, ready.attempt))
+
+    def owns(self, pool: str) -> bool:
+        """Whether `pool` is this job's own pool here."""
+        return self._memory.slots is not None and self._memory.slots.name == pool
+
+    def freed(self, message: SlotFreed) -> None:
+        """A reader let go of a slot of ours."""
+        self._outgoing.freed(message)
+
+    def run_next(self) -> bool:
+        """Run the item whose turn it is; False if there is none."""
+        key = min((key for key in self._queue if self._is_turn(key)), default=None)
+        if key is None:
+            return False
+        ready = self._queue.pop(key)
+        began = time.monotonic()
+        self._count(ready, waited_s=began - self._idle_since)
+        self._run_item(self._hosted[ready.stage], ready)
+        self._idle_since = time.monotonic()
+        self.busy_s += self._idle_since - began
+        self.items += 1
+        return True
+
+    def _is_turn(self, key: tuple[int, int, int]) -> bool:
+        position, item, _attempt = key
+        for_sink = self._turns is not None and -position == self._path.position(self._path.sink)
+        return not for_sink or item == self._turns.next_item()  # type: ignore[union-attr]
+
+    def _count(self, ready: ItemReady, *, waited_s: float) -> None:
+        self._taken.setdefault(ready.sender, _Taken()).wait_s += waited_s
+        for name in self._hosted[ready.stage].reads:
+            if handle := ready.handles.get(name):
+                taken = self._taken.setdefault(self._memory.owner(handle.pool), _Taken())
+                taken.bytes += self._memory.nbytes(handle)
+        self._taken[ready.sender].items += 1
+
+    def _run_item(self, hosted: Hosted, ready: ItemReady) -> None:
+        handles, meta, failed = ready.handles, ready.meta, ready.failed
+        if not failed or isinstance(hosted.stage, Sink):
+            self._ledger.start((ready.item, ready.attempt))
+            try:
+                meta, written = self._run(hosted, ready)
+                handles = handles | written
+            except Exception as error:  # noqa: BLE001 - an item's failure is contained here
+                failed = f"{hosted.name}: {type(error).__name__}: {error}"
+                self._report_failure(hosted.name, ready, error)
+            self._ledger.stop()
+        if failed:
+            self._memory.keep_for(ready.item, ready.attempt, handles)
+        self._outgoing.let_go(hosted.name, hosted.reads, ready)
+        self._outgoing.pass_on(hosted.name, ready, handles=handles, meta=meta, failed=failed)
+        if isinstance(hosted.stage, Sink):
+            self._commit(hosted.stage)
+
+    def _run(self, hosted: Hosted, ready: ItemReady) -> tuple[bytes, dict[str, TensorHandle]]:
+        stage = hosted.stage
+        written = self._memory.lease(ready.item, ready.attempt, hosted.writes)
+        inputs = self._memory.views(ready.handles, hosted.reads, stage.library)
+        outputs = self._memory.views(written, hosted.writes, stage.library)
+        if isinstance(stage, Source):
+            return pack_meta(stage.read(stage.keys()[ready.item], outputs)), written
+        item = Item(
+            index=ready.item,
+            attempt=ready.attempt,
+            meta=hosted.meta(ready.meta) if ready.meta else None,
+            failed=ready.failed,
+            progress=self._ledger.tell,
+        )
+        if isinstance(stage, Sink):
+            assert self._turns is not None
+            self._turns.took()
+            self._attempts[ready.item] = ready.attempt
+            units = stage.write(item, inputs, item.meta)
+            self._tell(
+                ItemWritten(**self._identity, item=item.index, attempt=item.attempt, units=units)
+            )
+            return ready.meta, written
+        return pack_meta(stage.run(inputs, outputs, item)), written
+
+    def _commit(self, sink: Sink[object, object, object]) -> None:
+        for durable in sink.commit():
+            items = tuple(
+                ItemAttempt(item=item, attempt=self._attempts.pop(item)) for item in durable.items
+            )
+            files = tuple(file_sum(self._work_dir, path) for path in durable.files)
+            counts = dict(durable.counts)
+            self._tell(ItemsDurable(**self._identity, items=items, files=files, counts=counts))
+            for one in items:
+                self._ledger.drop((one.item, one.attempt))
+
+    def _report_failure(self, stage: str, ready: ItemReady, error: Exception) -> None:
+        text = "".join(traceback.format_exception(error))
+        logger.error(
+            "failed stage=%s item=%d attempt=%d\n%s", stage, ready.item, ready.attempt, text
+        )
+        self._tell(
+            ItemFailed(
+                **self._identity,
+                stage=stage,
+                item=ready.item,
+                attempt=ready.attempt,
+                error=f"{type(error).__name__}: {error}",
+                traceback=text,
+            )
+        )
+
+    def _tell(self, message: AnyMessage) -> None:
+        self._send(SUPERVISOR, message)
+
+    def links(self) -> tuple[LinkStats, ...]:
+        """Return what was taken from whom."""
+        me = self._identity["sender"]
+        return tuple(
+            LinkStats(
+                peer=peer,
+                transport="local" if peer == me else "host",
+                items=taken.items,
+                bytes=taken.bytes,
+                wait_s=taken.wait_s,
+            )
+            for peer, taken in sorted(self._taken.items())
+        )
+
+    def close(self) -> None:
+        """Let go of all pools."""
+        self._queue.clear()
+        self._ledger.clear()
+        self._memory.close()
+
+
+def _turns(job: OpenJob, path: JobPath, identity: Identity) -> SinkTurns:
+    replicas = path.workers(path.sink)
+    return SinkTurns(
+        num_items=job.num_items,
+        items_per_segment=job.items_per_segment,
+        replica=replicas.index(identity["sender"]),
+        num_replicas=len(replicas),
+        durable=job.durable,
+    )

@@ -1,0 +1,173 @@
+"""The Python API: `with Pipeline(load_config("demo.yaml")) as p: p.run(input=..., output=...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from runtime.config import PipelineConfig
+from runtime.errors import ConfigError
+from runtime.fleet import Fleet
+from runtime.host import probe_host
+from runtime.inline import InlineCrew
+from runtime.report import Report
+from runtime.run import Run, Runner, new_run_dir
+from runtime.setup import OpenedJob, Setup
+from runtime.supervisor import Supervisor
+from runtime.tally import Tally
+from stages.base import Job
+
+
+class Pipeline:
+    """A configured pipeline. Workers start with the first run and stay for the next ones.
+
+    A run that fails stops them, and the next run starts new ones. Use it in a with-block: leaving
+    that stops every process it started. Not thread-safe.
+    """
+
+    def __init__(self, config: PipelineConfig, *, inline: bool = False, verbosity: int = 0) -> None:
+        """Nothing starts yet.
+
+        Args:
+            config: from `load_config` or `parse_config`.
+            inline: run all stages in this process, one item at a time, with the same result.
+            verbosity: of the logs: 0 warns on stderr, 1 tells of the run, 2 of each item.
+        """
+        self.config = config
+        self._inline, self._verbosity = inline, verbosity
+        self._host = probe_host()
+        self._crew: Fleet | InlineCrew | None = None
+        self._runner: Runner | None = None
+        self._setup: Setup | None = None
+
+    def run(
+        self,
+        *,
+        input: str | Path | None = None,  # noqa: A002 - the word people use
+        output: str | Path | None = None,
+        overwrite: bool = False,
+        run_dir: str | Path | None = None,
+        on_start: Callable[[Tally], None] = lambda _tally: None,
+    ) -> Report:
+        """Run one job to its end, and return its report, which is in `run_dir` too.
+
+        Args:
+            input: instead of the configuration's.
+            output: instead of the configuration's; relative to here.
+            overwrite: replace an output that exists.
+            run_dir: for journal, report, logs and unfinished segments; by default a new folder in
+                `runs/`.
+            on_start: is given the counts of the run before it begins; they go on changing.
+
+        Raises:
+            ConfigError: it cannot run as asked, and has not begun.
+            StageFailed, WorkerDied, WorkerHung: it failed; `report.json` says how far it was.
+            RunInterrupted: Ctrl-C or SIGTERM; likewise.
+        """
+        folder = Path(run_dir or new_run_dir(self.config)).absolute()
+        job = self._job(input, output, run_dir=folder, overwrite=overwrite)
+        run = Run(self.config, job, verbosity=self._verbosity)
+        on_start(run.tally)
+        try:
+            setup, runner = self._start(folder)
+            return run.execute(setup, self._host, runner)
+        except BaseException:  # whatever it was, the items under way are in no known state
+            if self._crew is not None:
+                self._crew.hurry()
+            self.close()
+            raise
+
+    def plan(
+        self,
+        *,
+        run_dir: str | Path,
+        input: str | Path | None = None,  # noqa: A002 - the word people use
+        output: str | Path | None = None,
+    ) -> OpenedJob:
+        """Open the job's input and return how it would run. Loads nothing, opens no GPU.
+
+        Args:
+            run_dir: for the workers' logs.
+            input: instead of the configuration's.
+            output: instead of the configuration's.
+
+        Raises:
+            ConfigError: it cannot run as asked.
+        """
+        job = self._job(input, output, run_dir=Path(run_dir), overwrite=True)
+        setup, _runner = self._start(Path(run_dir))
+        setup.describe()
+        return setup.open(job)
+
+    def _job(
+        self,
+        source: str | Path | None,
+        output: str | Path | None,
+        *,
+        run_dir: Path,
+        overwrite: bool,
+    ) -> Job:
+        job = Job(
+            input=str(Path(source).absolute()) if source else self.config.input or "",
+            output=str(Path(output).absolute()) if output else self.config.output or "",
+            work_dir=str(run_dir),
+            overwrite=overwrite,
+            seed=self.config.run.seed,
+        )
+        check_paths(job)
+        return job
+
+    def _start(self, run_dir: Path) -> tuple[Setup, Runner]:
+        if self._setup is None or self._runner is None:
+            if self._inline:
+                self._crew = self._runner = InlineCrew()
+            else:
+                self._crew = Fleet(
+                    run_dir=run_dir,
+                    hang_s=self.config.run.hang_s,
+                    stop_grace_s=self.config.run.stop_grace_s,
+                    verbosity=self._verbosity,
+                )
+                self._runner = Supervisor(self.config, self._crew)
+            self._setup = Setup(self.config, self._host, self._crew)
+        return self._setup, self._runner
+
+    def close(self) -> None:
+        """Stop all workers. Safe to call twice."""
+        crew, self._crew, self._setup, self._runner = self._crew, None, None, None
+        if crew is not None:
+            crew.close()
+
+    def __enter__(self) -> Pipeline:
+        """Return the pipeline."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop all workers."""
+        self.close()
+
+
+def check_paths(job: Job) -> None:
+    """Refuse what can be seen to fail before anything starts; source and sink look closer later.
+
+    Raises:
+        ConfigError: no input, no output, or an output that exists or cannot be.
+    """
+    for name, path in (("input", job.input), ("output", job.output)):
+        if not path:
+            raise ConfigError(f"no {name}: say --{name} FILE, or `{name}:` in the configuration")
+    source, output = Path(job.input), Path(job.output)
+    if not source.exists():
+        raise ConfigError(f"{source}: no such input")
+    if output.exists() and output.samefile(source):
+        raise ConfigError(f"{output}: is the input; choose another --output")
+    if output.exists() and not job.overwrite:
+        raise ConfigError(f"{output}: exists; say --overwrite, or choose another --output")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output}: there is no folder {output.parent}")

@@ -1,0 +1,300 @@
+"""The plan: workers, pools, window, transports. A pure function; printing it starts nothing.
+
+Two steps, because the second needs what the workers say of their stages: `plan_workers` from the
+configuration and the host, then `make_plan` from the reads, writes and shapes of the stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+from ipc.host import align
+from ipc.records import StageDescription, StageTensor, TensorPlace
+from runtime.config import PipelineConfig
+from runtime.errors import ConfigError, PlanError
+from runtime.host import Gpu, Host
+from stages.base import ITEM_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """One process: which stages, where, with how many threads."""
+
+    name: str  # "encode+decode/0"
+    stages: tuple[str, ...]
+    gpu: Gpu | None  # None: a CPU worker
+    threads: int  # of one stage, for its own arithmetic
+
+    @property
+    def device(self) -> str:
+        """The device as the worker itself names it; it sees one GPU at most."""
+        return "cuda:0" if self.gpu else "cpu"
+
+    @property
+    def shown_device(self) -> str:
+        """The device as people name it."""
+        return f"cuda:{self.gpu.index}" if self.gpu else "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """The slots of one worker: what lies in each, and who reads it."""
+
+    owner: str
+    num_slots: int
+    slot_bytes: int
+    places: tuple[TensorPlace, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the whole pool."""
+        return self.num_slots * self.slot_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPlan:
+    """Who may send items to whom, and how their tensors get there."""
+
+    sender: str
+    receiver: str
+    transport: str  # "local" | "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is decided before the first item."""
+
+    workers: tuple[WorkerPlan, ...]
+    path: tuple[str, ...]
+    window: int
+    num_items: int
+    items_per_segment: int
+    pools: tuple[PoolPlan, ...]
+    links: tuple[LinkPlan, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def pool_bytes(self) -> int:
+        """Shared host memory of all pools."""
+        return sum(pool.nbytes for pool in self.pools)
+
+    def pools_of(self, worker: str) -> list[str]:
+        """Return the owners of the pools that `worker` writes or reads."""
+        stages = next(plan.stages for plan in self.workers if plan.name == worker)
+        return [
+            pool.owner
+            for pool in self.pools
+            if pool.owner == worker
+            or any(set(place.readers) & set(stages) for place in pool.places)
+        ]
+
+    def workers_of(self, stage: str) -> list[str]:
+        """Return the replicas of `stage`, in order."""
+        return [worker.name for worker in self.workers if stage in worker.stages]
+
+
+def plan_workers(config: PipelineConfig, host: Host) -> tuple[tuple[WorkerPlan, ...], list[str]]:
+    """Return the workers, in data-flow order of their first stage, and what was bent to fit.
+
+    Raises:
+        PlanError: GPUs are asked for and there is none.
+    """
+    threads = _threads(config, host)
+    warnings: list[str] = []
+    workers = []
+    for stages in _groups(config):
+        stage = config.stages[stages[0]]
+        for replica in range(stage.num_replicas):
+            gpu = _gpu(stage.gpus[replica], stages, host, warnings) if stage.gpus else None
+            workers.append(WorkerPlan(f"{'+'.join(stages)}/{replica}", stages, gpu, threads))
+    return tuple(workers), warnings
+
+
+def _groups(config: PipelineConfig) -> list[tuple[str, ...]]:
+    """Return the stages of each worker, in the order of the path, whatever order a group is in."""
+    order = list(config.stages)
+    group_of = {
+        name: tuple(sorted(group, key=order.index)) for group in config.groups for name in group
+    }
+    return list(dict.fromkeys(group_of.get(name, (name,)) for name in order))
+
+
+def _gpu(wanted: int, stages: Sequence[str], host: Host, warnings: list[str]) -> Gpu:
+    if not host.gpus:
+        raise PlanError(
+            f"stages.{stages[0]}.gpus: GPU {wanted} is asked for and this host has none; "
+            "take a CPU configuration such as demo.yaml"
+        )
+    gpu = host.gpus[wanted % len(host.gpus)]
+    if wanted >= len(host.gpus):
+        warnings.append(
+            f"{'+'.join(stages)}: GPU {wanted} is asked for and this host has {len(host.gpus)}; "
+            f"GPU {gpu.index} takes its part"
+        )
+    return gpu
+
+
+def _threads(config: PipelineConfig, host: Host) -> int:
+    """Share the cores out among the CPU stages that compute: source and sink hardly do.
+
+    Counted by stage, not by worker, so that grouping does not change a result's bytes.
+    """
+    if config.run.threads != "auto":
+        return config.run.threads
+    computing = list(config.stages.values())[1:-1]
+    return max(1, host.cores // max(1, sum(s.num_replicas for s in computing if not s.gpus)))
+
+
+def make_plan(
+    config: PipelineConfig,
+    host: Host,
+    workers: Sequence[WorkerPlan],
+    descriptions: Iterable[StageDescription],
+    tensors: Sequence[StageTensor],
+    *,
+    num_items: int,
+    warnings: Iterable[str] = (),
+) -> Plan:
+    """Return the whole plan of one job.
+
+    Raises:
+        ConfigError: the stages do not fit together, or `run.window` is too small.
+        PlanError: the pools do not fit into this host's memory.
+    """
+    stages = {description.name: description for description in descriptions}
+    path = tuple(config.stages)
+    check_path(path, stages, tensors)
+    per_segment = stages[path[-1]].items_per_segment
+    window = _window(config, workers, per_segment)
+    plan = Plan(
+        workers=tuple(workers),
+        path=path,
+        window=window,
+        num_items=num_items,
+        items_per_segment=per_segment,
+        pools=_pools(workers, stages, tensors, num_slots=min(window, num_items)),
+        links=_links(path, workers),
+        warnings=tuple(warnings),
+    )
+    _check_links(plan, stages)
+    if plan.pool_bytes > host.memory_bytes:
+        raise PlanError(
+            f"{config.pipeline}: the pools need {_gib(plan.pool_bytes)} of shared memory "
+            f"({window} items under way), and {_gib(host.memory_bytes)} are free; "
+            "make items smaller (`video.pairs`, `video.segment_windows`)"
+        )
+    return plan
+
+
+def check_path(
+    path: Sequence[str], stages: dict[str, StageDescription], tensors: Iterable[StageTensor] = ()
+) -> None:
+    """Check that the stages fit together.
+
+    Raises:
+        ConfigError: the order, a missing tensor, or one that two stages write.
+    """
+    written: dict[str, str] = {}
+    for position, name in enumerate(path):
+        kind = "source" if position == 0 else "sink" if position == len(path) - 1 else "stage"
+        stage = stages[name]
+        if stage.kind != kind:
+            raise ConfigError(
+                f"stages.{name}: is a {stage.kind}, but a {kind} is needed in place {position + 1}"
+            )
+        for tensor in stage.reads:
+            if tensor not in written:
+                raise ConfigError(f"stages.{name}: reads `{tensor}`, which no earlier stage writes")
+        for tensor in stage.writes:
+            if tensor in written:
+                raise ConfigError(
+                    f"stages.{name}: writes `{tensor}`, which {written[tensor]} writes already"
+                )
+            written[tensor] = name
+    for item_tensor in tensors:
+        if item_tensor.dtype not in ITEM_BYTES:
+            raise ConfigError(
+                f"stages.{item_tensor.stage}: `{item_tensor.name}` has dtype {item_tensor.dtype}; "
+                f"known are {', '.join(ITEM_BYTES)}"
+            )
+
+
+def _window(config: PipelineConfig, workers: Sequence[WorkerPlan], per_segment: int) -> int:
+    """Return how many items may be under way: W of the design.
+
+    Each replica of the sink may sit on a whole segment but for its last item, and every worker
+    wants one item to run and one that is ready when that is done.
+    """
+    sink = list(config.stages)[-1]
+    replicas = config.stages[sink].num_replicas
+    needed = per_segment * replicas + 2 * max(len(workers), len(config.stages))
+    if config.run.window == "auto":
+        return needed
+    if config.run.window < needed:
+        raise ConfigError(
+            f"run.window: {config.run.window} items under way are too few; {needed} are needed "
+            f"({replicas} segments of {per_segment} items, and two for each of "
+            f"{max(len(workers), len(config.stages))} workers); say `auto`"
+        )
+    return config.run.window
+
+
+def _pools(
+    workers: Sequence[WorkerPlan],
+    stages: dict[str, StageDescription],
+    tensors: Sequence[StageTensor],
+    *,
+    num_slots: int,
+) -> tuple[PoolPlan, ...]:
+    pools = []
+    for worker in workers:
+        places: list[TensorPlace] = []
+        offset = 0
+        for tensor in tensors:
+            if tensor.stage not in worker.stages:
+                continue
+            readers = tuple(n for n, stage in stages.items() if tensor.name in stage.reads)
+            places.append(
+                TensorPlace(
+                    name=tensor.name,
+                    offset=offset,
+                    shape=tensor.shape,
+                    dtype=tensor.dtype,
+                    readers=readers,
+                )
+            )
+            offset += align(prod(tensor.shape) * ITEM_BYTES[tensor.dtype])
+        if places:
+            pools.append(PoolPlan(worker.name, num_slots, offset, tuple(places)))
+    return tuple(pools)
+
+
+def _links(path: Sequence[str], workers: Sequence[WorkerPlan]) -> tuple[LinkPlan, ...]:
+    links = []
+    for stage, following in pairwise(path):
+        senders = [worker.name for worker in workers if stage in worker.stages]
+        receivers = [worker.name for worker in workers if following in worker.stages]
+        if senders == receivers:  # grouped: an item stays where it is
+            links += [LinkPlan(name, name, "local") for name in senders]
+        else:
+            links += [LinkPlan(s, r, "host") for s in senders for r in receivers]
+    return tuple(dict.fromkeys(links))
+
+
+def _check_links(plan: Plan, stages: dict[str, StageDescription]) -> None:
+    """A sender learns from `SlotFreed` that an item is done with; so there must be one."""
+    for stage, following in pairwise(plan.path):
+        sender = next(worker for worker in plan.workers if stage in worker.stages)
+        written = {tensor for name in sender.stages for tensor in stages[name].writes}
+        if not written & set(stages[following].reads):
+            raise ConfigError(
+                f"stages.{following}: reads nothing that {sender.name.partition('/')[0]} writes; "
+                "each stage must read something of the worker before it"
+            )
+
+
+def _gib(nbytes: int) -> str:
+    return f"{nbytes / 2**30:.1f} GiB"

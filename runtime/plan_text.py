@@ -1,0 +1,44 @@
+"""A plan as people read it (`--dry-run`)."""
+
+from __future__ import annotations
+
+from runtime.plan import Plan
+from runtime.setup import OpenedJob
+
+
+def describe_plan(opened: OpenedJob) -> str:
+    """Return workers, pools and links of a job, one line each."""
+    plan = opened.plan
+    head = (
+        f"{opened.num_units} {opened.unit} in {plan.num_items} items of up to {opened.item_size}; "
+        f"at most {plan.window} items under way"
+    )
+    lines = [head, "", *_workers(plan), "", *_pools(plan), "", *_links(plan)]
+    return "\n".join(lines + [f"warning: {warning}" for warning in plan.warnings])
+
+
+def _workers(plan: Plan) -> list[str]:
+    rows = [
+        f"{worker.name:24} {worker.shown_device:8} {worker.threads:>7}  {', '.join(worker.stages)}"
+        for worker in plan.workers
+    ]
+    return [f"{'worker':24} {'device':8} {'threads':>7}  stages", *rows]
+
+
+def _pools(plan: Plan) -> list[str]:
+    rows = [
+        f"{pool.owner:24} {'host':8} {pool.num_slots:>7} {_mib(pool.slot_bytes):>12} "
+        f"{_mib(pool.nbytes):>12}  {', '.join(place.name for place in pool.places)}"
+        for pool in plan.pools
+    ]
+    head = f"{'pool of':24} {'memory':8} {'slots':>7} {'a slot':>12} {'in all':>12}  tensors"
+    return [head, *rows, f"{'':41} {'':>12} {_mib(plan.pool_bytes):>12}"]
+
+
+def _links(plan: Plan) -> list[str]:
+    rows = [f"{link.sender:24} -> {link.receiver:24} {link.transport}" for link in plan.links]
+    return [f"{'link':52} transport", *rows]
+
+
+def _mib(nbytes: int) -> str:
+    return f"{nbytes / 2**20:.2f} MiB"

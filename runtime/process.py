@@ -1,0 +1,86 @@
+"""One worker process as its owner sees it, and how it is started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ipc.channel import Outbox
+from runtime.plan import WorkerPlan
+
+PROJECT = Path(__file__).resolve().parent.parent
+# Every library that brings a thread pool of its own reads one of these when it is loaded.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """One incarnation of a worker. Owned by the fleet."""
+
+    plan: WorkerPlan
+    incarnation: int
+    endpoint: str
+    process: subprocess.Popen[bytes]
+    pidfd: int
+    outbox: Outbox | None = None  # once it has started
+    pulse: Outbox | None = None  # to its small thread
+    heard: float = field(default_factory=time.monotonic)
+
+
+def start_process(
+    plan: WorkerPlan,
+    *,
+    incarnation: int,
+    endpoint: str,
+    supervisor: str,
+    parent_fd: int,
+    log: Path,
+    verbosity: int,
+) -> subprocess.Popen[bytes]:
+    """Start a worker: exec, not fork, and in a session of its own.
+
+    Args:
+        plan: what it will be; it learns its stages by message.
+        incarnation: how often it was started before.
+        endpoint: where it binds its inbox.
+        supervisor: the inbox of the supervisor.
+        parent_fd: the read end of a pipe that closes when this process ends.
+        log: gets all it prints.
+        verbosity: of its log.
+    """
+    arguments = {
+        "--name": plan.name,
+        "--incarnation": incarnation,
+        "--endpoint": endpoint,
+        "--supervisor": supervisor,
+        "--parent-pid": os.getpid(),
+        "--parent-fd": parent_fd,
+        "--verbosity": verbosity,
+    }
+    command = [sys.executable, "-P", "-m", "runtime.worker"]
+    command += [str(word) for pair in arguments.items() for word in pair]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=_environment(plan),
+            pass_fds=(parent_fd,),
+            start_new_session=True,  # Ctrl-C in the terminal is for the supervisor alone
+        )
+
+
+def _environment(plan: WorkerPlan) -> dict[str, str]:
+    python_path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
+    return {
+        **os.environ,
+        **dict.fromkeys(THREAD_VARIABLES, str(plan.threads)),
+        "PYTHONPATH": python_path,
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": plan.gpu.uuid if plan.gpu else "",
+    }

@@ -1,0 +1,101 @@
+"""The small thread of a worker: heartbeats, answers while a stage runs, and the parent's death.
+
+It has sockets of its own and touches nothing of the main thread's but the ledger. A stage that
+holds the interpreter lock stops it too; then the heartbeats stop, as they should.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+
+import zmq
+
+from ipc.channel import Inbox, Outbox, Watch
+from ipc.errors import PeerLost, ProtocolError, WouldBlock
+from ipc.messages import Heartbeat, Held, PeerDied
+from ipc.records import ItemAttempt
+from runtime.ledger import Ledger
+from runtime.path import Identity
+
+HEARTBEAT_S = 0.5
+EXIT_ORPHANED = 3
+
+
+class Pulse(threading.Thread):
+    """Runs until `stop`, or until the process has no parent, which ends the process."""
+
+    def __init__(
+        self,
+        zmq_context: zmq.Context[zmq.Socket[bytes]],
+        ledger: Ledger,
+        *,
+        identity: Identity,
+        endpoint: str,
+        supervisor: str,
+        parent_fd: int,
+    ) -> None:
+        super().__init__(name="pulse", daemon=True)
+        self._ledger = ledger
+        self._identity = identity
+        self._parent_fd = parent_fd  # a pipe that nobody writes to: readable when the parent dies
+        self._inbox = Inbox(zmq_context, endpoint)
+        self._supervisor = Outbox(zmq_context, supervisor)
+        self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
+
+    def run(self) -> None:
+        """Beat, answer, watch."""
+        watch = Watch(self._inbox)
+        watch.add(self._parent_fd)
+        watch.add(self._stop_read)
+        next_beat = time.monotonic()
+        while True:
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + HEARTBEAT_S
+                self._beat()
+            woken = watch.wait(timeout_s=next_beat - time.monotonic())
+            if self._parent_fd in woken:
+                os._exit(EXIT_ORPHANED)  # the main thread may be deep in a stage
+            if self._stop_read in woken:
+                break
+            self._answer()
+        self._inbox.close()
+        self._supervisor.close()
+        os.close(self._stop_read)
+
+    def stop(self) -> None:
+        """End the thread; its last messages go out."""
+        os.close(self._stop_write)
+        self.join()
+
+    def _beat(self) -> None:
+        running = self._ledger.running()
+        seconds = time.monotonic() - running.since if running.item >= 0 else 0.0
+        with contextlib.suppress(PeerLost):  # the pipe tells of a dead supervisor
+            self._supervisor.send(
+                Heartbeat(
+                    **self._identity,
+                    item=running.item,
+                    attempt=running.attempt,
+                    running_s=seconds,
+                    progress=running.progress,
+                )
+            )
+
+    def _answer(self) -> None:
+        try:
+            message = self._inbox.receive()
+        except WouldBlock:
+            return
+        if not isinstance(message, PeerDied):
+            raise ProtocolError(f"not for a worker's small thread: {message}")
+        held = self._ledger.held(dead=message.worker)
+        self._supervisor.send(
+            Held(
+                **self._identity,
+                dead=message.worker,
+                items=tuple(ItemAttempt(item=item, attempt=attempt) for item, attempt in held),
+            )
+        )

@@ -1,0 +1,191 @@
+"""Rows of bytes in one SQLite file, each with a checksum, appended by one process at a time.
+
+A row is on the disk when `append` returns. A damaged row is an error and never a wrong answer:
+SQLite notices a damaged page structure, but no flipped byte. A truncated write-ahead log opens as
+an older state, with fewer rows. It must not know what the rows say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from runtime.atomic import sync_folder
+from runtime.errors import JournalError
+
+APPLICATION_ID = 0x72756E70  # "runp", in the file's header
+FORMAT = 1  # +1 when the rows of before can no longer be read
+
+_CHECKSUM_BYTES = 16
+_SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the latter quotes a damaged schema
+_SCHEMA = (
+    "CREATE TABLE rows (id INTEGER PRIMARY KEY, payload BLOB NOT NULL, checksum BLOB NOT NULL)"
+)
+
+
+class RowFile:
+    """Owns the file, and locks out every other process until `close`. Not thread-safe.
+
+    Never open the file by other means in this process: closing that would drop SQLite's lock.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """For `create` and `open` only."""
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def create(cls, path: Path, first: bytes) -> Self:
+        """Make a file with one row.
+
+        Raises:
+            JournalError: it is there already, or cannot be written.
+        """
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            sync_folder(path.parent)
+        except FileExistsError as error:
+            raise JournalError(
+                f"{path}: there is a journal already; resume its run, or use another run directory"
+            ) from error
+        except OSError as error:
+            raise JournalError(f"{path}: cannot be made: {error.strerror}") from error
+        rows = cls(path, _connect(path))
+        try:
+            rows._begin(first)
+        except sqlite3.Error as error:
+            rows.close()
+            raise _explained(path, error) from error
+        return rows
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a file and check every row of it.
+
+        Raises:
+            JournalError: it is missing, damaged, of another kind, or used by another process.
+        """
+        if not path.is_file():
+            raise JournalError(f"{path}: no such journal; nothing can be resumed from here")
+        rows = cls(path, _connect(path))
+        try:
+            rows._check()
+        except JournalError:
+            rows.close()
+            raise
+        except _SQLITE_ERRORS as error:
+            rows.close()
+            raise _explained(path, error) from error
+        return rows
+
+    def append(self, payload: bytes) -> None:
+        """Add a row; it survives the death of everything when this returns.
+
+        Raises:
+            JournalError: the disk is full or broken; the rows before are still right.
+        """
+        try:
+            self._append(payload)
+        except sqlite3.Error as error:
+            raise _explained(self.path, error) from error
+
+    def first(self) -> bytes:
+        """Return the row that `create` wrote."""
+        return next(self._payloads("id = 1"))[1]
+
+    def newest(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (number, payload) of all rows but the first, the newest first.
+
+        Raises:
+            JournalError: a row is damaged.
+        """
+        return self._payloads("id > 1 ORDER BY id DESC")
+
+    def close(self) -> None:
+        """Let others open the file. Idempotent."""
+        self._connection.close()
+
+    def _begin(self, first: bytes) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")  # all or nothing, should we be killed here
+        self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        self._connection.execute(f"PRAGMA user_version = {FORMAT}")
+        self._connection.execute(_SCHEMA)
+        self._append(first)
+        self._connection.execute("COMMIT")
+
+    def _append(self, payload: bytes) -> None:
+        row_id = self._number("SELECT coalesce(max(id), 0) FROM rows") + 1
+        self._connection.execute(
+            "INSERT INTO rows VALUES (?, ?, ?)", (row_id, payload, _checksum(row_id, payload))
+        )
+
+    def _check(self) -> None:
+        made_by, form = self._number("PRAGMA application_id"), self._number("PRAGMA user_version")
+        if made_by == 0 and self._number("SELECT count(*) FROM sqlite_schema") == 0:
+            raise JournalError(f"{self.path}: has no fingerprint: its run ended before it began")
+        if made_by != APPLICATION_ID:
+            raise JournalError(f"{self.path}: is an SQLite file, but no journal of a run")
+        if form != FORMAT:
+            raise JournalError(f"{self.path}: has format {form}, and this version reads {FORMAT}")
+        (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise JournalError(f"{self.path}: is damaged: {' '.join(verdict.split())}")
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        wanted = 0
+        for wanted, (row_id, _payload) in enumerate(self._payloads("1 ORDER BY id"), start=1):
+            if row_id != wanted:
+                raise JournalError(f"{self.path}: row {wanted} is missing")
+        if wanted == 0:
+            raise JournalError(f"{self.path}: has no fingerprint")
+
+    def _payloads(self, which: str) -> Iterator[tuple[int, bytes]]:
+        query = f"SELECT id, payload, checksum FROM rows WHERE {which}"
+        try:
+            for row_id, payload, checksum in self._connection.execute(query):
+                types = type(row_id), type(payload)  # a damaged schema gives anything
+                if types != (int, bytes) or checksum != _checksum(row_id, payload):
+                    raise JournalError(f"{self.path}: row {row_id} is damaged: wrong checksum")
+                yield row_id, payload
+        except _SQLITE_ERRORS as error:
+            raise _explained(self.path, error) from error
+
+    def _number(self, query: str) -> int:
+        (value,) = self._connection.execute(query).fetchone()
+        return int(value)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # first: then WAL needs no -shm file
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # a row outlives a power cut
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+    except _SQLITE_ERRORS as error:
+        connection.close()
+        raise _explained(path, error) from error
+    return connection
+
+
+def _checksum(row_id: int, payload: bytes) -> bytes:
+    content = row_id.to_bytes(8, "little", signed=True) + payload
+    return hashlib.blake2b(content, digest_size=_CHECKSUM_BYTES).digest()
+
+
+def _explained(path: Path, error: Exception) -> JournalError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits say more than is needed
+    text = " ".join(str(error).split())
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return JournalError(f"{path}: another run is using this journal")
+    if code == sqlite3.SQLITE_NOTADB:
+        return JournalError(f"{path}: is no journal of a run: {text}")
+    if code == sqlite3.SQLITE_CORRUPT or isinstance(error, UnicodeDecodeError):
+        return JournalError(f"{path}: is damaged: {text}")
+    return JournalError(f"{path}: {text}")

@@ -1,0 +1,158 @@
+"""From a configuration to workers that are ready for a job: describe, open, plan, load, prepare.
+
+The same for worker processes and inline: a `Crew` is whoever answers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+from ipc.messages import (
+    AnyMessage,
+    Configure,
+    Configured,
+    Load,
+    Loaded,
+    OpenSource,
+    Prepare,
+    Prepared,
+    SourceOpened,
+    Specified,
+    Specify,
+)
+from ipc.records import StageDescription, StageUse
+from runtime.config import PipelineConfig
+from runtime.errors import ConfigError
+from runtime.host import Host
+from runtime.hosted import pack
+from runtime.path import Identity
+from runtime.plan import Plan, WorkerPlan, check_path, make_plan, plan_workers
+from stages.base import Job
+
+logger = logging.getLogger(__name__)
+
+ME = Identity(sender="supervisor", incarnation=0)
+M = TypeVar("M", bound=AnyMessage)
+
+
+class Crew(Protocol):
+    """The workers of a pipeline, wherever they are."""
+
+    def start(self, plans: Sequence[WorkerPlan]) -> None:
+        """Make the workers."""
+
+    def device(self, plan: WorkerPlan) -> str:
+        """Return what the worker calls its device."""
+
+    def ask(self, kind: type[M], questions: Mapping[str, AnyMessage]) -> dict[str, M]:
+        """Send each worker its message, and return the answers, all of this kind.
+
+        Raises:
+            ConfigError: it is the user's to mend.
+            StageFailed, WorkerDied, WorkerHung: it is not.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedJob:
+    """A job whose input is open, and how it will run."""
+
+    job: Job
+    facts: bytes
+    item_size: int
+    unit: str
+    num_units: int
+    plan: Plan
+
+
+class Setup:
+    """What is known of a pipeline's workers; `describe` first, `load` once, the rest per job."""
+
+    def __init__(self, config: PipelineConfig, host: Host, crew: Crew) -> None:
+        self._config, self._host, self._crew = config, host, crew
+        self.workers: tuple[WorkerPlan, ...] = ()
+        self.versions: dict[str, str] = {}
+        self._descriptions: list[StageDescription] = []
+        self._loaded = False
+
+    def describe(self) -> None:
+        """Start the workers, once for all jobs; build the stages, check that they fit together."""
+        if self.workers:
+            return
+        workers, self._warnings = plan_workers(self._config, self._host)
+        self._crew.start(workers)
+        self.workers = workers
+        configured = self._crew.ask(
+            Configured,
+            {
+                worker.name: Configure(**ME, stages=tuple(map(self._use, worker.stages)))
+                for worker in self.workers
+            },
+        )
+        self._descriptions = [d for answer in configured.values() for d in answer.stages]
+        check_path(tuple(self._config.stages), {d.name: d for d in self._descriptions})
+        self._check_defaults()
+
+    def _use(self, name: str) -> StageUse:
+        stage = self._config.stages[name]
+        return StageUse(
+            name=name,
+            use=stage.use,
+            defaults=pack(self._config.defaults),
+            options=pack(dict(stage.options)),
+        )
+
+    def _check_defaults(self) -> None:
+        """Refuse a keyword of `model:` or `video:` that no stage knows: it would do nothing."""
+        known = sorted({keyword for d in self._descriptions for keyword in d.accepts})
+        for section, keywords in (("model", self._config.model), ("video", self._config.video)):
+            for key in keywords:
+                if key not in known:
+                    near = difflib.get_close_matches(key, known, 1)
+                    hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
+                    raise ConfigError(f"{section}.{key}: no stage takes it; {hint}")
+
+    def open(self, job: Job) -> OpenedJob:
+        """Open the job's input and plan the run; nothing is loaded for it."""
+        source = next(w.name for w in self.workers if next(iter(self._config.stages)) in w.stages)
+        opened = self._crew.ask(SourceOpened, {source: OpenSource(**ME, job=pack(job))})[source]
+        specified = self._ask_all(Specified, Specify(**ME, facts=opened.facts))
+        plan = make_plan(
+            self._config,
+            self._host,
+            self.workers,
+            self._descriptions,
+            list(dict.fromkeys(t for answer in specified.values() for t in answer.tensors)),
+            num_items=opened.num_items,
+            warnings=self._warnings,
+        )
+        return OpenedJob(job, opened.facts, opened.item_size, opened.unit, opened.num_units, plan)
+
+    def load(self) -> None:
+        """Read the weights, once for all jobs."""
+        if self._loaded:
+            return
+        questions = {w.name: Load(**ME, device=self._crew.device(w)) for w in self.workers}
+        for name, loaded in self._crew.ask(Loaded, questions).items():
+            logger.info("loaded worker=%s load_s=%.1f", name, loaded.load_s)
+            self.versions |= loaded.versions
+        self._loaded = True
+
+    def prepare(self, opened: OpenedJob) -> OpenedJob:
+        """Make all workers ready, for smaller items where one cannot take items that large."""
+        while True:
+            question = Prepare(**ME, facts=opened.facts, size=opened.item_size)
+            size = min(answer.size for answer in self._ask_all(Prepared, question).values())
+            if size >= opened.item_size:
+                return opened
+            warning = f"items of size {opened.item_size} do not fit into memory; {size} is taken"
+            logger.warning("%s", warning)
+            self._warnings.append(warning)
+            opened = self.open(replace(opened.job, size=size))
+
+    def _ask_all(self, kind: type[M], question: AnyMessage) -> dict[str, M]:
+        return self._crew.ask(kind, {worker.name: question for worker in self.workers})

@@ -1,0 +1,230 @@
+"""One worker process: `python -P -m runtime.worker`. Told by messages what to be and to do.
+
+The main thread runs stages and reads messages between runs; `pulse.py` is the small thread beside
+it. Imports no model or media library: stages bring theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import resource
+import signal
+import sys
+import traceback
+from contextlib import ExitStack, suppress
+
+import zmq
+
+from ipc.channel import Inbox, Outbox, Watch
+from ipc.errors import PeerLost, ProtocolError, WouldBlock
+from ipc.messages import (
+    AnyMessage,
+    CloseJob,
+    ItemAdmitted,
+    ItemReady,
+    JobClosed,
+    JobOpened,
+    OpenJob,
+    SetupFailed,
+    SlotFreed,
+    Started,
+    Stop,
+)
+from runtime.items import SUPERVISOR, JobItems
+from runtime.ledger import Ledger
+from runtime.logs import worker_logs
+from runtime.path import Identity
+from runtime.pulse import Pulse
+from runtime.steps import Steps
+from stages.base import UserError
+
+logger = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """The main thread: one loop, one inbox, at most one open job."""
+
+    def __init__(self, *, name: str, incarnation: int, endpoint: str, supervisor: str) -> None:
+        self._name = name
+        self._identity = Identity(sender=name, incarnation=incarnation)
+        self._endpoint, self._supervisor = endpoint, supervisor
+        self._steps = Steps(self._identity)
+        self._job: JobItems | None = None
+        self._outboxes: dict[str, Outbox] = {}
+        self._ledger = Ledger()
+        self._stopped = False
+
+    def run(self, *, parent_fd: int) -> None:
+        """Serve until `Stop`."""
+        with ExitStack() as stack:
+            self._zmq_context = stack.enter_context(zmq.Context())
+            self._inbox = stack.enter_context(Inbox(self._zmq_context, self._endpoint))
+            self._watch = Watch(self._inbox)
+            stack.callback(self._close_outboxes)
+            self._outboxes[SUPERVISOR] = Outbox(self._zmq_context, self._supervisor)
+            pulse = Pulse(
+                self._zmq_context,
+                self._ledger,
+                identity=self._identity,
+                endpoint=f"{self._endpoint}.pulse",
+                supervisor=self._supervisor,
+                parent_fd=parent_fd,
+            )
+            pulse.start()
+            stack.callback(pulse.stop)
+            stack.callback(self._steps.close)
+            self._tell(Started(**self._identity))
+            self._serve()
+
+    def _serve(self) -> None:
+        while self._take_messages():
+            if self._job is None or not self._job.run_next():
+                self._watch.wait(timeout_s=None)
+
+    def _take_messages(self) -> bool:
+        """Handle all that has come; False after `Stop`."""
+        with suppress(WouldBlock):
+            while not self._stopped:
+                self._handle(self._inbox.receive())
+        return not self._stopped
+
+    def _handle(self, message: AnyMessage) -> None:
+        match message:
+            case ItemAdmitted():
+                self._open_job().admit(message)
+            case ItemReady():
+                self._open_job().take(message)
+            case SlotFreed():
+                if self._job is not None and self._job.owns(message.pool):
+                    self._job.freed(message)  # else of a job that is closed by now
+            case Stop():
+                self._stopped = True
+            case _:
+                self._do(message)
+
+    def _open_job(self) -> JobItems:
+        if self._job is None:
+            raise ProtocolError("a message about an item, but no job is open")
+        return self._job
+
+    def _do(self, message: AnyMessage) -> None:
+        """Do what comes before or after the items, and answer; a failure ends the worker."""
+        try:
+            self._tell(self._answer(message))
+        except Exception as error:
+            what, stage = type(message).__name__, self._steps.at
+            logger.exception("failed doing=%s stage=%s", what, stage)
+            users_mistake = isinstance(error, UserError)
+            self._tell(
+                SetupFailed(
+                    **self._identity,
+                    what=what,
+                    stage=stage,
+                    error=str(error) if users_mistake else f"{type(error).__name__}: {error}",
+                    traceback=traceback.format_exc(),
+                    users_mistake=users_mistake,
+                )
+            )
+            self._stopped = True
+
+    def _answer(self, message: AnyMessage) -> AnyMessage:
+        match message:
+            case OpenJob():
+                return self._open(message)
+            case CloseJob():
+                return self._close()
+            case _:
+                return self._steps.answer(message)
+
+    def _open(self, message: OpenJob) -> JobOpened:
+        for peer in message.peers:
+            if peer.worker != self._name:
+                self._outboxes[peer.worker] = Outbox(self._zmq_context, peer.endpoint)
+        self._steps.open_sinks(message.facts)
+        self._job = JobItems(
+            message,
+            identity=self._identity,
+            hosted=self._steps.hosted,
+            ledger=self._ledger,
+            send=self._send,
+        )
+        self._usage = resource.getrusage(resource.RUSAGE_SELF)
+        return JobOpened(**self._identity)
+
+    def _close(self) -> JobClosed:
+        job = self._open_job()
+        self._job = None
+        job.close()
+        for worker in [worker for worker in self._outboxes if worker != SUPERVISOR]:
+            self._outboxes.pop(worker).close()
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return JobClosed(
+            **self._identity,
+            items=job.items,
+            busy_s=job.busy_s,
+            cpu_user_s=usage.ru_utime - self._usage.ru_utime,
+            cpu_system_s=usage.ru_stime - self._usage.ru_stime,
+            max_rss_bytes=usage.ru_maxrss * 1024,
+            gpu_peak_bytes=_gpu_peak_bytes(),
+            links=job.links(),
+        )
+
+    def _send(self, worker: str, message: AnyMessage) -> None:
+        try:
+            self._outboxes[worker].send(message)
+        except PeerLost as error:  # the supervisor sees the death too, and decides
+            logger.warning("unsent message=%s to=%s: %s", type(message).__name__, worker, error)
+
+    def _tell(self, message: AnyMessage) -> None:
+        self._send(SUPERVISOR, message)
+
+    def _close_outboxes(self) -> None:
+        for outbox in self._outboxes.values():
+            outbox.close()
+
+
+def _gpu_peak_bytes() -> int:
+    torch = sys.modules.get("torch")  # only if a stage has brought it
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    return int(torch.cuda.max_memory_allocated())
+
+
+def _die_with(parent_pid: int) -> None:
+    """Be killed when the thread that started us ends; only that stops a stopped process too."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        raise SystemExit("the supervisor is gone")
+
+
+def main() -> None:
+    """Run a worker. Started by the supervisor, not by people."""
+    parser = argparse.ArgumentParser(prog="runtime.worker", description=main.__doc__)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--incarnation", type=int, required=True)
+    parser.add_argument("--endpoint", required=True, help="where this worker binds its inbox")
+    parser.add_argument("--supervisor", required=True, help="the supervisor's inbox")
+    parser.add_argument("--parent-pid", type=int, required=True)
+    parser.add_argument("--parent-fd", type=int, required=True, help="closes with the parent")
+    parser.add_argument("--verbosity", type=int, default=0, help="as in runtime.logs")
+    arguments = parser.parse_args()
+    _die_with(arguments.parent_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
+    worker = Worker(
+        name=arguments.name,
+        incarnation=arguments.incarnation,
+        endpoint=arguments.endpoint,
+        supervisor=arguments.supervisor,
+    )
+    with worker_logs(arguments.name, verbosity=arguments.verbosity):
+        logger.info("started worker=%s pid=%d", arguments.name, os.getpid())
+        worker.run(parent_fd=arguments.parent_fd)
+
+
+if __name__ == "__main__":
+    main()

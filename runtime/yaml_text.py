@@ -1,0 +1,110 @@
+"""YAML as people write it: strict reading, `KEY=VALUE` overrides, errors of one line.
+
+It must not know what the keys mean; that is config.py.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+import yaml
+
+from runtime.errors import ConfigError
+
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key written twice, of which YAML would silently keep the last."""
+
+    def compose_mapping_node(self, anchor: object) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)  # type: ignore[arg-type]  # stub: not a dict
+        seen: set[str] = set()
+        for key, _value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE_TAG:
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key `{key.value}` is written twice", key.start_mark
+                )
+            seen.add(key.value)
+        return node
+
+
+def parse_yaml(text: str) -> object:
+    """Return what one YAML document says; None for an empty one.
+
+    Raises:
+        ConfigError: broken YAML, with line and column; a duplicate key.
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            value: object = loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(_where(error) + _what(error)) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(
+            f"line {line}: the character #x{error.character:04x} is not allowed"
+        ) from error
+    except (ValueError, OverflowError) as error:  # "2024-13-41" is a date to YAML
+        raise ConfigError(f"broken value: {error}") from error
+    except RecursionError as error:
+        raise ConfigError("nested too deeply") from error
+    return value
+
+
+def apply_override(data: Mapping[str, object], override: str) -> dict[str, object]:
+    """Return a copy of `data` with one `a.b.c=VALUE` set; VALUE is YAML, missing mappings appear.
+
+    Raises:
+        ConfigError: not of that form, or it leads through something that is no mapping.
+    """
+    path, text = split_override(override)
+    result = copy.deepcopy(dict(data))
+    try:
+        value = parse_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"--set {override}: {error}") from error
+    at: dict[str, object] = result
+    for depth, key in enumerate(path[:-1], start=1):
+        below = at.setdefault(key, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {override}: `{'.'.join(path[:depth])}` is not a mapping")
+        at = below
+    at[path[-1]] = value
+    return result
+
+
+def split_override(override: str) -> tuple[tuple[str, ...], str]:
+    """Return the keys and the text of the value of `a.b.c=VALUE`.
+
+    Raises:
+        ConfigError: not of that form.
+    """
+    name, equals, text = override.partition("=")
+    path = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"--set {override}: wanted KEY=VALUE, such as video.pairs=4")
+    return path, text
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean `x`?", or the list of all that is known."""
+    names = list(known)
+    near = get_close_matches(name, names, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(names)}"
+
+
+def _where(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    return f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+
+
+def _what(error: yaml.MarkedYAMLError) -> str:
+    return " ".join(filter(None, (error.context, error.problem))) or "broken YAML"

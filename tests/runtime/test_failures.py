@@ -1,0 +1,148 @@
+"""What a user sees when something dies, hangs, raises or keeps what it was lent."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import StageFailed, WorkerDied, WorkerHung
+from runtime.pipeline import Pipeline
+from runtime.report import load_report
+
+
+@pytest.mark.parametrize(
+    ("stage", "how"),
+    [
+        ("KilledAt", r"killed by signal 9, SIGKILL"),
+        ("SegfaultsAt", r"killed by signal 11, SIGSEGV"),
+        ("ExitsAt", r"exit code 7"),
+    ],
+)
+def test_a_dead_worker_is_named_with_its_signal_and_items(
+    make_config, numbers, tmp_path, stage, how
+):
+    config = make_config(add={"use": stage, "with": {"poison": 7}})
+    with Pipeline(config) as pipeline:
+        with pytest.raises(WorkerDied, match=rf"worker add/0 died \({how}\) while hold") as caught:
+            pipeline.run(input=numbers(50), output=tmp_path / "out", run_dir=tmp_path / "run")
+        assert 7 in caught.value.items
+        assert 0 not in caught.value.items, "item 0 was written long before"
+    report = load_report(tmp_path / "run/report.json")
+    assert report.status == "failed"
+    assert report.failures[0].worker == "add/0"
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_item_that_raises_stops_the_run_with_stage_item_and_traceback(
+    make_config, numbers, tmp_path
+):
+    config = make_config(add={"use": "RaisesAt", "with": {"poison": 3}})
+    with (
+        Pipeline(config) as pipeline,
+        pytest.raises(StageFailed, match="stage add failed in worker add/0 on item 3: ValueError"),
+    ):
+        pipeline.run(input=numbers(50), output=tmp_path / "out", run_dir=tmp_path / "run")
+    (failure,) = load_report(tmp_path / "run/report.json").failures
+    assert failure.item == 3
+    assert "in die" in failure.traceback
+
+
+def test_a_pipeline_can_run_again_after_a_failure(make_config, numbers, tmp_path):
+    config = make_config(add={"use": "RaisesAt", "with": {"poison": 20}})
+    with Pipeline(config) as pipeline:
+        with pytest.raises(StageFailed):
+            pipeline.run(input=numbers(50), output=tmp_path / "a", run_dir=tmp_path / "run a")
+        pipeline.run(input=numbers(10), output=tmp_path / "b", run_dir=tmp_path / "run b")
+    assert len((tmp_path / "b").read_text().splitlines()) == 10
+
+
+def test_a_worker_that_stands_still_is_found_by_its_missing_heartbeat(
+    make_config, numbers, tmp_path
+):
+    config = make_config(
+        add={"use": "StopsAt", "with": {"poison": 3}}, run={"hang_s": 1.5, "stop_grace_s": 0.2}
+    )
+    with (
+        Pipeline(config) as pipeline,
+        pytest.raises(WorkerHung, match=r"add/0 hung \(no heartbeat for .* holding items \[3"),
+    ):
+        pipeline.run(input=numbers(50), output=tmp_path / "out", run_dir=tmp_path / "run")
+
+
+def test_a_stage_that_cannot_load_stops_the_run_before_any_item(make_config, numbers, tmp_path):
+    config = make_config(add={"use": "FailsToLoad"})
+    with (
+        Pipeline(config) as pipeline,
+        pytest.raises(StageFailed, match="stage add failed in worker add/0: OSError: weights: no"),
+    ):
+        pipeline.run(input=numbers(5), output=tmp_path / "out", run_dir=tmp_path / "run")
+
+
+def test_writing_an_input_is_refused_because_others_read_it_too(make_config, numbers, tmp_path):
+    config = make_config(add={"use": "WritesItsInput"})
+    with Pipeline(config) as pipeline, pytest.raises(StageFailed, match="read-only"):
+        pipeline.run(input=numbers(5), output=tmp_path / "out", run_dir=tmp_path / "run")
+
+
+def test_a_stage_that_keeps_a_view_is_found_out(make_config, numbers, tmp_path):
+    config = make_config(add={"use": "KeepsAView"})
+    with Pipeline(config) as pipeline, pytest.raises(StageFailed, match="kept a view"):
+        pipeline.run(input=numbers(5), output=tmp_path / "out", run_dir=tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_worker_deaf_to_stop_and_sigterm_is_killed(make_config, numbers, tmp_path, caplog):
+    config = make_config(
+        first={"use": "DeafToStop"},
+        second={"use": "KilledAt", "with": {"poison": 0, "reads": "y", "writes": "z"}},
+        sink={"with": {"reads": "z"}},
+        run={"stop_grace_s": 0.3},
+    )
+    with Pipeline(config) as pipeline, pytest.raises(WorkerDied, match="second/0"):
+        pipeline.run(input=numbers(5), output=tmp_path / "out", run_dir=tmp_path / "run")
+    assert "stopping worker=first/0 by SIGKILL" in caplog.text
+
+
+ORPHAN_MAKER = """
+import sys
+from runtime.config import load_config
+from runtime.pipeline import Pipeline
+config, source, folder = sys.argv[1:]
+with Pipeline(load_config(config)) as pipeline:
+    pipeline.run(input=source, output=f"{folder}/out", run_dir=f"{folder}/run")
+"""
+
+SLOW = """
+pipeline: fake
+stages:
+  read: {use: "tests.fakes:Numbers"}
+  add: {use: "tests.fakes:DeafToStop"}
+  write: {use: "tests.fakes:Lines"}
+"""
+
+
+def wait_until(condition, *, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"still not so after {timeout_s} s"
+        time.sleep(0.01)
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(numbers, tmp_path, project):
+    (tmp_path / "slow.yaml").write_text(SLOW)
+    (tmp_path / "maker.py").write_text(ORPHAN_MAKER)
+    workers, started = tmp_path / "run/workers.json", tmp_path / "run/segments"
+    arguments = [tmp_path / "slow.yaml", numbers(5), tmp_path]
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "maker.py", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(project), "TMPDIR": str(tmp_path)},
+    ) as supervisor:
+        wait_until(started.exists)
+        supervisor.send_signal(signal.SIGKILL)
+    pids = json.loads(workers.read_text()).values()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), timeout_s=2.0)

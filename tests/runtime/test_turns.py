@@ -1,0 +1,25 @@
+from runtime.turns import SinkTurns
+
+
+def order(**keywords):
+    turns = SinkTurns(**keywords)
+    items = []
+    while (item := turns.next_item()) is not None:
+        items.append(item)
+        turns.took()
+    return items
+
+
+def test_each_replica_takes_its_own_segments_in_order():
+    shape = {"num_items": 11, "items_per_segment": 2, "num_replicas": 2}
+    assert order(replica=0, **shape) == [0, 1, 4, 5, 8, 9]
+    assert order(replica=1, **shape) == [2, 3, 6, 7, 10]
+
+
+def test_items_that_are_durable_already_are_not_waited_for():
+    shape = {"num_items": 8, "items_per_segment": 2, "num_replicas": 1, "replica": 0}
+    assert order(durable=[0, 1, 4, 5], **shape) == [2, 3, 6, 7]
+
+
+def test_a_replica_may_have_nothing_to_do():
+    assert order(num_items=2, items_per_segment=4, replica=1, num_replicas=2) == []

@@ -1,0 +1,31 @@
+"""The stage `decode`: latents and frame tokens of a window in, the frames between out."""
+
+from __future__ import annotations
+
+from stages.base import Item
+from stages.eden.decoder import Decoder
+from stages.eden.layers import Weights
+from stages.eden.stage import EdenStage, Tensors
+from stages.eden.yuv import rgb_to_planes
+from stages.window import WindowMeta
+
+
+class Decode(EdenStage[Decoder]):
+    """EDEN's decoder as a stage.
+
+    Reads `latents` [K, Q, latent], `tokens_dec` [K + 1, L, C] and `stats` [K + 1, 2]. Writes
+    `middle` [K, frame_bytes] uint8, coded as the source's frames are.
+    """
+
+    reads = ("latents", "tokens_dec", "stats")
+    writes = ("middle",)
+    prefixes = Decoder.prefixes
+
+    def _build(self, weights: Weights) -> Decoder:
+        return Decoder(weights, self.architecture)
+
+    def _compute(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> None:
+        rgb = self.network.decode(
+            inputs["latents"], inputs["tokens_dec"], inputs["stats"], self.grid
+        )
+        rgb_to_planes(rgb, self.facts, out=outputs["middle"])

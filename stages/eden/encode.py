@@ -1,0 +1,30 @@
+"""The stage `encode`: frames of a window in, tokens, statistics and differences out."""
+
+from __future__ import annotations
+
+from stages.base import Item
+from stages.eden.encoder import Encoded, Encoder
+from stages.eden.layers import Weights
+from stages.eden.stage import EdenStage, Tensors
+from stages.eden.yuv import planes_to_rgb
+from stages.window import WindowMeta
+
+
+class Encode(EdenStage[Encoder]):
+    """EDEN's encoder as a stage.
+
+    Reads `frames` [K + 1, frame_bytes] uint8. Writes `tokens_dit` and `tokens_dec` [K + 1, L, C]
+    of the model's dtype, `stats` [K + 1, 2] float32 (mean and std of each padded frame) and
+    `difference` [K, 1] float32.
+    """
+
+    reads = ("frames",)
+    writes = ("tokens_dit", "tokens_dec", "stats", "difference")
+    prefixes = Encoder.prefixes
+
+    def _build(self, weights: Weights) -> Encoder:
+        return Encoder(weights, self.architecture)
+
+    def _compute(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> None:
+        rgb = planes_to_rgb(inputs["frames"], self.facts)
+        self.network.encode(rgb, self.grid, out=Encoded(**outputs))

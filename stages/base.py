@@ -148,6 +148,11 @@ class Source(_Base[TensorT, FactsT, MetaT]):
     def keys(self) -> Sequence[int | str]:
         """Return the keys of all items, in order of admission. `open` comes first."""
 
+    @property
+    def item_size(self) -> int:
+        """How much is computed together: what `Stage.prepare` is asked for. `open` comes first."""
+        return 1
+
     @abstractmethod
     def num_units(self) -> int:
         """Return how many units the whole job has. `open` comes first."""
@@ -161,6 +166,7 @@ class Sink(_Base[TensorT, FactsT, MetaT]):
     """Makes results durable. All items of a segment arrive in order, at one replica."""
 
     reads: ClassVar[tuple[str, ...]]
+    warnings: Sequence[str] = ()  # what a user should know of the output, complete after `finish`
 
     @property
     def items_per_segment(self) -> int:

@@ -14,6 +14,25 @@ PixelFormat = Literal["yuv420p", "yuv444p"]
 ColorMatrix = Literal["bt601", "bt709", "bt2020"]
 ColorRange = Literal["limited", "full"]
 
+UNSPECIFIED = 2  # in H.273's tables of colour primaries, transfer and matrix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presentation:
+    """How the source is shown: what a sink keeps, and no model needs."""
+
+    time_base: tuple[int, int] = (1, 1000)  # seconds of one tick of `pts`: numerator, denominator
+    first_pts: int = 0  # of the first frame
+    tick: int = 1  # all differences of pts are multiples of it: 1 frame where the rate is constant
+    last_duration: int = 0  # ticks that the last frame is shown; 0 = as the one before it
+    frame_rate: tuple[int, int] = (25, 1)  # on average: numerator, denominator
+    sample_aspect_ratio: tuple[int, int] = (0, 1)  # width : height of a sample; (0, 1) = unknown
+    display_matrix: tuple[int, ...] = ()  # 9 numbers, 16.16 fixed point; () = shown as stored
+    primaries: int = UNSPECIFIED  # these three as H.273 numbers them
+    transfer: int = UNSPECIFIED
+    matrix: int = UNSPECIFIED
+    tagged_range: ColorRange | None = None  # None: the source does not say
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoFacts:
@@ -31,6 +50,7 @@ class VideoFacts:
     pixel_format: PixelFormat  # yuv444p where a size is odd or the source has full chroma
     color_matrix: ColorMatrix
     color_range: ColorRange
+    presentation: Presentation = Presentation()
 
     @property
     def chroma_shape(self) -> tuple[int, int]:

@@ -1,0 +1,173 @@
+"""Writes one segment of a video with an encoder of its own. Knows no window and no final file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.codec.context import Flags, ThreadType
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import ColorRange as SwsRange
+from av.video.stream import VideoStream
+
+from stages.base import UserError
+from stages.video.pixels import Bytes, frame_of_row
+from stages.window import ColorRange, VideoFacts
+
+# NUT keeps any time base exactly, and any codec's packets, headers and order; MP4 and Matroska
+# would round times or refuse codecs. Times of a segment count from the video's first frame, since
+# NUT refuses negative ones; the first *decoding* times are negative with B-frames, and may be.
+SEGMENT_SUFFIX = ".nut"
+_NUT_OPTIONS = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
+
+_MAX_CRF = {"libx264": 51, "libx265": 51}
+_OTHER_MAX_CRF = 63
+_LAMBDA = 118  # FFmpeg's unit of a constant quantizer
+RANGE_CODES: dict[ColorRange | None, int] = {
+    None: SwsRange.UNSPECIFIED,
+    "limited": SwsRange.MPEG,
+    "full": SwsRange.JPEG,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How a video is compressed; equal values give equal bytes."""
+
+    codec: str
+    crf: int
+    preset: str
+    threads: int  # bytes depend on it, so it is never taken from the machine
+
+
+class SegmentWriter:
+    """Encodes frames into one file, which appears under its name whole and synced."""
+
+    def __init__(self, path: Path, facts: VideoFacts, encoding: Encoding) -> None:
+        self._path, self._facts = path, facts
+        self._temporary = path.with_suffix(".part")
+        self._container = av.open(
+            str(self._temporary), "w", format="nut", container_options=_NUT_OPTIONS
+        )
+        rate = 2 * Fraction(*facts.presentation.frame_rate)
+        stream = self._container.add_stream(encoding.codec, rate=rate)
+        assert isinstance(stream, VideoStream), "checked by `check_encoding`"
+        _set_up(stream.codec_context, facts, encoding)
+        stream.time_base = stream.codec_context.time_base
+        self._stream = stream
+
+    def put(self, row: Bytes, half_ticks: int) -> None:
+        """Encode one frame, shown at `half_ticks` after the first of the video.
+
+        Args:
+            row: planar YUV [frame_bytes]; free again when this returns.
+            half_ticks: halves of a tick of the source's time base.
+        """
+        frame = frame_of_row(row, self._facts)
+        frame.pts = half_ticks // self._facts.presentation.tick
+        frame.time_base = segment_time_base(self._facts)
+        self._container.mux(self._stream.encode(frame))
+
+    def finish(self) -> None:
+        """Make the file durable under its name."""
+        self._container.mux(self._stream.encode())
+        self._container.close()
+        sync(self._temporary)
+        self._temporary.rename(self._path)
+        sync(self._path.parent)
+
+    def discard(self) -> None:
+        """Close and delete what was written so far."""
+        self._container.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+def segment_time_base(facts: VideoFacts) -> Fraction:
+    """Return seconds per unit of time in a segment: half of the source's smallest step."""
+    return Fraction(*facts.presentation.time_base) * facts.presentation.tick / 2
+
+
+def check_encoding(facts: VideoFacts, encoding: Encoding) -> None:
+    """Open the encoder once, without writing anything.
+
+    Raises:
+        UserError: no such encoder, or it refuses crf, preset, or this video's size or format.
+    """
+    name = encoding.codec
+    try:
+        context = av.CodecContext.create(name, "w")
+    except av.codec.codec.UnknownCodecError as error:
+        raise UserError(f"codec = {name}: no such encoder; try libx264") from error
+    if not isinstance(context, VideoCodecContext):
+        raise UserError(f"codec = {name}: encodes {context.type}, not video; try libx264")
+    max_crf = _MAX_CRF.get(name, _OTHER_MAX_CRF)
+    if not 0 <= encoding.crf <= max_crf:
+        raise UserError(f"crf = {encoding.crf}: {name} takes 0 (best) to {max_crf}")
+    context.framerate = 2 * Fraction(*facts.presentation.frame_rate)
+    _set_up(context, facts, encoding)
+    try:
+        context.open()
+    except av.FFmpegError as error:
+        raise UserError(
+            f"codec = {name} refuses preset = {encoding.preset}, {facts.pixel_format} or "
+            f"{facts.width}x{facts.height}; try another preset, or libx264"
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """Wait until `path`, a file or a folder, has reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _set_up(context: VideoCodecContext, facts: VideoFacts, encoding: Encoding) -> None:
+    shown = facts.presentation
+    context.width, context.height = facts.width, facts.height
+    context.pix_fmt = facts.pixel_format
+    context.time_base = segment_time_base(facts)
+    context.thread_count = encoding.threads
+    context.thread_type = ThreadType.AUTO  # PyAV's default, slices, costs x264 quality
+    context.flags |= Flags.bitexact
+    if shown.sample_aspect_ratio[0]:
+        context.sample_aspect_ratio = Fraction(*shown.sample_aspect_ratio)
+    set_colors(context, facts)
+    names = {option.name for option in context.supported_options.private}
+    context.options = _options(encoding, names)
+    if "crf" not in names:  # a constant quantizer then; lossless codecs take no notice
+        context.qscale = True
+        context.global_quality = _LAMBDA * max(1, encoding.crf // 6)
+
+
+def set_colors(context: VideoCodecContext, facts: VideoFacts) -> None:
+    """Tag an encoder or a written stream with the source's colours."""
+    shown = facts.presentation
+    context.color_primaries, context.color_trc = shown.primaries, shown.transfer
+    context.colorspace = shown.matrix
+    context.color_range = RANGE_CODES[shown.tagged_range]
+
+
+def _x264_instructions() -> str:
+    """Return AVX2 where x264 would choose AVX-512, whose results change from run to run.
+
+    Its macroblock tree reads memory that nobody wrote: at 96x64 to 480x270 about one of four runs
+    over the same frames gave other bytes (x264 165, one thread); none of 50 did with AVX2.
+    """
+    info = Path("/proc/cpuinfo")
+    return "avx2" if info.exists() and "avx512" in info.read_text() else "auto"
+
+
+def _options(encoding: Encoding, names: set[str]) -> dict[str, str]:
+    options = {
+        "crf": str(encoding.crf),
+        "preset": encoding.preset,
+        "x264-params": f"asm={_x264_instructions()}",
+        "x265-params": f"log-level=error:pools={encoding.threads}",
+        "svtav1-params": f"lp={encoding.threads}",
+    }
+    return {name: value for name, value in options.items() if name in names}

@@ -1,0 +1,174 @@
+"""Joins segments, and the source's other tracks, into the final file by copying packets.
+
+Memory does not grow with the video but for 8 bytes a frame and array: packets are streamed.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from stages.video import tracks
+from stages.video.decode import video_stream
+from stages.video.encode import set_colors, sync
+from stages.window import VideoFacts
+
+Ticks = NDArray[np.int64]
+_HEVC_TAG = "hvc1"  # Apple's players refuse FFmpeg's default, hev1
+_MP4_FAMILY = frozenset({"mp4", "mov", "ipod"})
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When each packet is decoded and shown, in order of decoding."""
+
+    pts: Ticks
+    dts: Ticks  # strictly increasing, never behind pts
+    durations: Ticks
+
+
+def join(segments: Sequence[Path], facts: VideoFacts, output: Path) -> list[str]:
+    """Write `output` from closed segments and the source's tracks; return warnings.
+
+    The file appears under its name whole and synced, or not at all.
+    """
+    temporary = output.with_name(f".{output.name}.part")
+    warnings: list[str] = []
+    try:
+        _write(segments, facts, temporary, container_format(output), warnings)
+        sync(temporary)
+        temporary.rename(output)
+        sync(output.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return warnings
+
+
+def container_format(output: Path) -> str:
+    """Return the name of the container that the suffix of `output` stands for.
+
+    Raises:
+        ValueError: none that is known.
+    """
+    with av.open(str(output), "w") as container:  # nothing is written before the first packet
+        return container.format.name
+
+
+def plan_times(stored: Sequence[Ticks], last_duration: int) -> Times:
+    """Return when to decode and show the packets of consecutive segments.
+
+    Each packet is decoded at the time at which the one `delay` places before it *in order of
+    presentation* is shown: that never lies behind its own time, whatever the frame rate does. The
+    first ones continue the rhythm of the end backwards, so that the sum of all steps is the length
+    of the video.
+
+    Args:
+        stored: pts of each segment's packets, as stored; segments do not overlap in time.
+        last_duration: of the frame that is shown last.
+    """
+    ranks = [np.argsort(np.argsort(pts, kind="stable"), kind="stable") for pts in stored]
+    delay = max(int((np.arange(rank.size) - rank).max()) for rank in ranks)
+    pts = np.concatenate(stored)
+    shown = np.sort(pts)
+    if np.any(np.diff(shown) <= 0):
+        raise ValueError("two frames of the written segments have one time")
+    before = shown[0] - (shown[-1] - shown[shown.size - 1 - delay : shown.size - 1])
+    dts = np.concatenate([before, shown[: shown.size - delay]])
+    durations = np.append(np.diff(shown), last_duration)[np.searchsorted(shown, pts)]
+    durations[-1] = last_duration  # MP4's length counts the packet that is stored last
+    return Times(pts, dts, durations)
+
+
+def _write(
+    segments: Sequence[Path], facts: VideoFacts, path: Path, format_name: str, warnings: list[str]
+) -> None:
+    options = {"fflags": "+bitexact"}  # no date, version or random number in the file
+    if format_name in _MP4_FAMILY:  # a late start is counted in these, by default in milliseconds
+        options["movie_timescale"] = str(2 * facts.presentation.time_base[1])
+    with ExitStack() as stack:
+        source = stack.enter_context(av.open(facts.job.input))
+        target = stack.enter_context(
+            av.open(str(path), "w", format=format_name, container_options=options)
+        )
+        first = stack.enter_context(av.open(str(segments[0])))
+        stream = _add_video(target, first.streams.video[0], facts)
+        original = video_stream(source)
+        if original is not None:
+            tracks.copy_stream_tags(original, stream)
+        copied = tracks.add_tracks(source, target, warnings)
+        tracks.copy_tags(source, target)
+        video = _video_packets(segments, stream, facts, tracks.start_shift(source))
+        others = tracks.packets_of(source, copied)
+        for _time, packet in heapq.merge(video, others, key=lambda timed: timed[0]):
+            target.mux(packet)
+
+
+def _add_video(target: OutputContainer, template: VideoStream, facts: VideoFacts) -> VideoStream:
+    stream = target.add_stream_from_template(template, opaque=True)
+    shown = facts.presentation
+    context = stream.codec_context
+    numerator, denominator = shown.time_base
+    stream.time_base = Fraction(numerator, 2 * denominator)
+    context.framerate = 2 * Fraction(*shown.frame_rate)
+    if shown.sample_aspect_ratio[0]:
+        context.sample_aspect_ratio = Fraction(*shown.sample_aspect_ratio)
+    set_colors(context, facts)
+    if shown.display_matrix:
+        stream.set_display_matrix(shown.display_matrix)
+    if target.format.name in _MP4_FAMILY and context.name == "hevc":
+        context.codec_tag = _HEVC_TAG
+    return stream
+
+
+def _video_packets(
+    segments: Sequence[Path], stream: VideoStream, facts: VideoFacts, shift: Fraction
+) -> Iterator[tuple[float, Packet[Stream]]]:
+    shown = facts.presentation
+    half_tick = Fraction(*shown.time_base) / 2
+    start = 2 * shown.first_pts - round(shift / half_tick)
+    headers = {_header(segment) for segment in segments}
+    if len(headers) != 1:
+        raise ValueError(f"the segments in {segments[0].parent} were encoded in different ways")
+    stored = [start + _stored_pts(segment, facts) for segment in segments]
+    times = plan_times(stored, 2 * shown.last_duration)
+    number = 0
+    for segment in segments:
+        for packet in _packets(segment):
+            packet.stream, packet.time_base = stream, half_tick
+            packet.pts, packet.dts = int(times.pts[number]), int(times.dts[number])
+            packet.duration = int(times.durations[number])
+            yield float(packet.dts * half_tick), packet
+            number += 1
+
+
+def _packets(segment: Path) -> Iterator[Packet[Stream]]:
+    with av.open(str(segment)) as container:
+        for packet in container.demux():
+            if packet.pts is not None:  # the first packets have no dts in NUT; the flush has none
+                yield packet
+
+
+def _stored_pts(segment: Path, facts: VideoFacts) -> Ticks:
+    """Return when the packets of a segment are shown, in half ticks after the first frame."""
+    with av.open(str(segment)) as container:
+        unit = container.streams.video[0].time_base or Fraction(1)
+    stored = np.fromiter((packet.pts or 0 for packet in _packets(segment)), np.int64)
+    ratio = unit / (Fraction(*facts.presentation.time_base) / 2)
+    return stored * ratio.numerator // ratio.denominator
+
+
+def _header(segment: Path) -> bytes:
+    with av.open(str(segment)) as container:
+        return container.streams.video[0].codec_context.extradata or b""

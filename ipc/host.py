@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipc.errors import Closed, NoMemory, ProtocolError
-from ipc.messages import PoolAddress
+from ipc.records import PoolAddress
 
 ALIGN_BYTES = 256  # what vectorised copies and cudaHostRegister both like
 

@@ -11,107 +11,21 @@ from __future__ import annotations
 import msgspec
 
 from ipc.errors import ProtocolError
+from ipc.records import (
+    FileSum,
+    ItemAttempt,
+    LinkStats,
+    Peer,
+    PoolAddress,
+    StageDescription,
+    StageTensor,
+    StageUse,
+    TensorHandle,
+    TensorPlace,
+)
 
 MAX_META_BYTES = 64 * 1024  # small facts only; what is larger is a tensor
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # a hostile or broken peer cannot make us take more
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of what messages are made of."""
-
-
-class TensorHandle(Record, frozen=True):
-    """Where a tensor lies. Cheap to copy; owning one does not keep the memory alive."""
-
-    pool: str  # "denoise/0.1@host": owner, incarnation, device
-    slot: int
-    offset: int  # bytes from the start of the slot
-    shape: tuple[int, ...]
-    dtype: str  # "bfloat16"
-
-
-class TensorPlace(Record, frozen=True):
-    """One tensor of a pool's slots: where in a slot it lies, and which stages read it."""
-
-    name: str
-    offset: int  # bytes from the start of the slot
-    shape: tuple[int, ...]
-    dtype: str
-    readers: tuple[str, ...]  # stage names
-
-
-class PoolAddress(Record, frozen=True):
-    """How to open a pool: a memfd that process `pid` holds open as `fd`."""
-
-    name: str
-    owner: str  # "denoise/0"
-    num_slots: int
-    slot_bytes: int
-    pid: int
-    fd: int
-
-
-class Peer(Record, frozen=True):
-    """Another worker, as one that sends to it must know it."""
-
-    worker: str  # "denoise/0"
-    incarnation: int
-    stages: tuple[str, ...]
-    endpoint: str  # of its inbox
-
-
-class StageUse(Record, frozen=True):
-    """A stage to build: `use` names its class, the rest are constructor keywords."""
-
-    name: str  # "denoise"
-    use: str  # "stages.eden:Denoise"
-    defaults: bytes  # {keyword: value}; those that the constructor knows are passed
-    options: bytes  # {keyword: value}; all are passed, and win
-
-
-class StageDescription(Record, frozen=True):
-    """What a built stage says of itself before it loads anything."""
-
-    name: str
-    kind: str  # "source" | "stage" | "sink"
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    accepts: tuple[str, ...]  # constructor keywords
-    items_per_segment: int  # 0 unless a sink
-
-
-class StageTensor(Record, frozen=True):
-    """One tensor that a stage writes for each item of a job."""
-
-    stage: str
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-class ItemAttempt(Record, frozen=True):
-    """An item and how often it has been admitted before."""
-
-    item: int
-    attempt: int
-
-
-class FileSum(Record, frozen=True):
-    """A finished file, so that resuming can tell whether it is still the same."""
-
-    path: str  # relative to the job's work_dir
-    bytes: int
-    sha256: str
-
-
-class LinkStats(Record, frozen=True):
-    """What a worker took from another in one job."""
-
-    peer: str  # who wrote it
-    transport: str  # "local" | "host"
-    items: int
-    bytes: int  # of the tensors that were read
-    wait_s: float  # idle until an item came from this peer
 
 
 class Message(
@@ -347,38 +261,16 @@ class SetupFailed(Message, frozen=True):
     users_mistake: bool  # the message alone helps; no traceback
 
 
+# fmt: off
 ToWorker = (
-    Configure
-    | OpenSource
-    | Specify
-    | Load
-    | Prepare
-    | OpenJob
-    | CloseJob
-    | Finish
-    | Stop
-    | ItemAdmitted
-    | ItemReady
-    | SlotFreed
-    | PeerDied
+    Configure | OpenSource | Specify | Load | Prepare | OpenJob | CloseJob | Finish | Stop
+    | ItemAdmitted | ItemReady | SlotFreed | PeerDied
 )
 ToSupervisor = (
-    Started
-    | Configured
-    | SourceOpened
-    | Specified
-    | Loaded
-    | Prepared
-    | JobOpened
-    | Heartbeat
-    | ItemWritten
-    | ItemsDurable
-    | ItemFailed
-    | Held
-    | Finished
-    | JobClosed
-    | SetupFailed
+    Started | Configured | SourceOpened | Specified | Loaded | Prepared | JobOpened | Heartbeat
+    | ItemWritten | ItemsDurable | ItemFailed | Held | Finished | JobClosed | SetupFailed
 )
+# fmt: on
 AnyMessage = ToWorker | ToSupervisor
 
 _encoder = msgspec.msgpack.Encoder()

@@ -43,6 +43,10 @@ class SlotPool:
         self._slot_of: dict[tuple[int, int], int] = {}
         self._high_water = 0
 
+    def can_lease(self, item: int, attempt: int) -> bool:
+        """Whether the item has a slot, or there is a free one for it."""
+        return bool(self._free) or (item, attempt) in self._slot_of
+
     def lease(self, item: int, attempt: int, readers: Iterable[str]) -> int:
         """Take a free slot for the item, to be freed by every one of `readers`.
 

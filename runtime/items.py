@@ -129,9 +129,15 @@ class JobItems:
         return True
 
     def _is_turn(self, key: tuple[int, int, int]) -> bool:
-        position, item, _attempt = key
-        for_sink = self._turns is not None and -position == self._path.position(self._path.sink)
-        return not for_sink or item == self._turns.next_item()  # type: ignore[union-attr]
+        """Whether the item can run: a sink takes its items in order, all others need a slot.
+
+        The window has a slot for every item in it, but the last `SlotFreed` of a finished item may
+        still be on its way when the supervisor has admitted another for it.
+        """
+        position, item, attempt = key
+        if self._turns is not None and -position == self._path.position(self._path.sink):
+            return item == self._turns.next_item()
+        return self._memory.slots is None or self._memory.slots.can_lease(item, attempt)
 
     def _count(self, ready: ItemReady, *, waited_s: float) -> None:
         self._taken.setdefault(ready.sender, _Taken()).wait_s += waited_s

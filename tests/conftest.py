@@ -12,6 +12,11 @@ from runtime.config import parse_config
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+# A folder of our own for sockets, so that another run of the tests beside this one is no leak here;
+# short, because socket paths are. Inherited by every process that a test starts.
+TEMPORARY = tempfile.TemporaryDirectory(prefix="rpt-")
+os.environ["TMPDIR"] = tempfile.tempdir = TEMPORARY.name
+
 
 def _children():
     """Return our descendants' command lines by pid, also those in sessions of their own."""
@@ -40,7 +45,7 @@ def _workers():
             command = (folder / "cmdline").read_bytes() if folder.name.isdigit() else b""
         except OSError:
             continue
-        if b"runtime.worker" in command and str(tempfile.gettempdir()).encode() in command:
+        if b"runtime.worker" in command and TEMPORARY.name.encode() in command:
             found.add(folder.name)
     return found
 
@@ -60,7 +65,7 @@ def _residue():
         "open files": descriptors,
         "pools": set(re.findall(r"/memfd:\S+@\S+", maps)),
         "threads": {t.name for t in threading.enumerate()},
-        "socket folders": {p.name for p in Path(tempfile.gettempdir()).glob("rp-*")},
+        "socket folders": {p.name for p in Path(TEMPORARY.name).glob("rp-*")},
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ipc.errors import Closed, ProtocolError
 from ipc.host import HostPool, MappedPool, align
-from ipc.messages import PoolAddress
+from ipc.records import PoolAddress
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_reader_cannot_write(pool):
 READER = """
 import sys, msgspec
 from ipc.host import MappedPool
-from ipc.messages import PoolAddress
+from ipc.records import PoolAddress
 address = msgspec.json.decode(sys.argv[1], type=PoolAddress)
 with MappedPool(address, writable=False) as pool:
     seen = pool.array()

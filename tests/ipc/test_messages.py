@@ -6,9 +6,10 @@ import pytest
 from ipc import messages
 from ipc.errors import ProtocolError
 from ipc.messages import AnyMessage, decode, encode
+from ipc.records import TensorHandle
 
 KINDS = typing.get_args(AnyMessage)
-HANDLE = messages.TensorHandle(
+HANDLE = TensorHandle(
     pool="denoise/0.1@host#2", slot=3, offset=256, shape=(2, 3, 64, 96), dtype="bfloat16"
 )
 SAMPLES = {
@@ -17,7 +18,7 @@ SAMPLES = {
     float: 0.25,
     bytes: b"\x80",
     bool: True,
-    dict[str, messages.TensorHandle]: {"tokens": HANDLE},
+    dict[str, TensorHandle]: {"tokens": HANDLE},
     dict[str, str]: {"torch": "2.13.0"},
     dict[str, int]: {"frame pairs": 8},
 }

@@ -22,6 +22,8 @@ def test_a_full_pool_would_block_until_a_slot_is_freed(pool):
     first, _second = pool.lease(10, 0, ["denoise"]), pool.lease(11, 0, ["denoise"])
     with pytest.raises(WouldBlock, match="all 2 slots are leased"):
         pool.lease(12, 0, ["denoise"])
+    assert not pool.can_lease(12, 0)
+    assert pool.can_lease(10, 0), "it has one"
     pool.free(first, 10, 0, "denoise")
     assert pool.lease(12, 0, ["denoise"]) == first
 

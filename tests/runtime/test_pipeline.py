@@ -40,6 +40,15 @@ def test_items_go_through_worker_processes_and_come_out_in_order(make_config, nu
     assert os.getpid() not in pids.values()
 
 
+def test_a_slot_that_is_freed_a_little_late_holds_an_item_up_and_no_more(
+    make_config, numbers, tmp_path
+):
+    """An item can be durable, and another admitted for it, before its last `SlotFreed` arrives."""
+    config = make_config(sink={"with": {"per_segment": 1, "reads": "x y"}})
+    report, _text = run(config, numbers(3000), tmp_path)
+    assert report.items.done == 3000
+
+
 def two_adds(**more):
     return {
         "first": {"use": "Add", "with": {"amount": 0.5, "delay_s": 0.01}, **more},

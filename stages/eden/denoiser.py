@@ -110,11 +110,12 @@ class Denoiser:
 def _apply(block: Block, x: torch.Tensor, modulation: Modulation, frames: FrameKeys) -> None:
     """Change x [K, Q, C] as one block does."""
     m = modulation
-    h = torch.addcmul(m.shift_attention, block.norm_self(x), m.scale_attention)
+    # Product and sum apart, as published: a fused one rounds otherwise, and gates make it large.
+    h = block.norm_self(x).mul_(m.scale_attention).add_(m.shift_attention)
     attended = block.proj(attend(block.qkv(h), block.temporal.num_heads))
     x.addcmul_(m.gate_attention, attended)
     x += block.temporal(x, frames)
-    h = torch.addcmul(m.shift_mlp, block.norm_mlp(x), m.scale_mlp)
+    h = block.norm_mlp(x).mul_(m.scale_mlp).add_(m.shift_mlp)
     x.addcmul_(m.gate_mlp, block.mlp(h))
 
 

@@ -60,9 +60,11 @@ class Encoder:
         _write_affine(pair[:, :, 1], self._norm_dec, out.tokens_dec)
 
     def _write_difference(self, rgb: torch.Tensor, out: torch.Tensor) -> None:
-        # A pixel that is black in either frame counts as 0, as in torch's cosine similarity.
-        norms = (rgb * rgb).sum(1).sqrt_().clamp_min_(NORM_FLOOR)
-        cosines = (rgb[:-1] * rgb[1:]).sum(1).div_(norms[:-1]).div_(norms[1:])
+        # In the steps of torch's cosine similarity, which the published code calls, so that both
+        # round alike; but each frame is normalised once. A black pixel counts as 0.
+        norms = torch.linalg.vector_norm(rgb, dim=1, keepdim=True).clamp_min_(NORM_FLOOR)
+        units = rgb / norms
+        cosines = (units[:-1] * units[1:]).sum(1)
         mean, std = self._constants.cos_sim_mean, self._constants.cos_sim_std
         torch.div(cosines.mean((1, 2)).sub_(mean)[:, None], std, out=out)
 

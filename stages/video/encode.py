@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 from av.codec.context import Flags, ThreadType
+from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange as SwsRange
 from av.video.stream import VideoStream
@@ -52,12 +53,7 @@ class SegmentWriter:
         self._container = av.open(
             str(self._temporary), "w", format="nut", container_options=_NUT_OPTIONS
         )
-        rate = 2 * Fraction(*facts.presentation.frame_rate)
-        stream = self._container.add_stream(encoding.codec, rate=rate)
-        assert isinstance(stream, VideoStream), "checked by `check_encoding`"
-        _set_up(stream.codec_context, facts, encoding)
-        stream.time_base = stream.codec_context.time_base
-        self._stream = stream
+        self._stream = add_encoder(self._container, facts, encoding)
 
     def put(self, row: Bytes, half_ticks: int) -> None:
         """Encode one frame, shown at `half_ticks` after the first of the video.
@@ -83,6 +79,16 @@ class SegmentWriter:
         """Close and delete what was written so far."""
         self._container.close()
         self._temporary.unlink(missing_ok=True)
+
+
+def add_encoder(container: OutputContainer, facts: VideoFacts, encoding: Encoding) -> VideoStream:
+    """Add a video stream with an encoder that `check_encoding` has passed."""
+    rate = 2 * Fraction(*facts.presentation.frame_rate)
+    stream = container.add_stream(encoding.codec, rate=rate)
+    assert isinstance(stream, VideoStream), "checked by `check_encoding`"
+    _set_up(stream.codec_context, facts, encoding)
+    stream.time_base = stream.codec_context.time_base
+    return stream
 
 
 def segment_time_base(facts: VideoFacts) -> Fraction:

@@ -21,8 +21,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from stages.video import tracks
+from stages.video.containers import container_format
 from stages.video.decode import video_stream
-from stages.video.encode import set_colors, sync
+from stages.video.encode import segment_time_base, set_colors, sync
 from stages.window import VideoFacts
 
 Ticks = NDArray[np.int64]
@@ -54,16 +55,6 @@ def join(segments: Sequence[Path], facts: VideoFacts, output: Path) -> list[str]
     finally:
         temporary.unlink(missing_ok=True)
     return warnings
-
-
-def container_format(output: Path) -> str:
-    """Return the name of the container that the suffix of `output` stands for.
-
-    Raises:
-        ValueError: none that is known.
-    """
-    with av.open(str(output), "w") as container:  # nothing is written before the first packet
-        return container.format.name
 
 
 def plan_times(stored: Sequence[Ticks], last_duration: int) -> Times:
@@ -119,8 +110,9 @@ def _add_video(target: OutputContainer, template: VideoStream, facts: VideoFacts
     stream = target.add_stream_from_template(template, opaque=True)
     shown = facts.presentation
     context = stream.codec_context
-    numerator, denominator = shown.time_base
-    stream.time_base = Fraction(numerator, 2 * denominator)
+    stream.time_base = Fraction(*shown.time_base) / 2
+    if target.format.name == "avi":  # its rate; anything finer makes it 600 frames/s, most empty
+        stream.time_base = segment_time_base(facts)
     context.framerate = 2 * Fraction(*shown.frame_rate)
     if shown.sample_aspect_ratio[0]:
         context.sample_aspect_ratio = Fraction(*shown.sample_aspect_ratio)

@@ -74,7 +74,9 @@ def copy_to_row(frame: VideoFrame, row: Bytes, facts: VideoFacts) -> None:
         raise ValueError(
             f"frame is {frame.width}x{frame.height}, the video {facts.width}x{facts.height}"
         )
-    if frame.format.name == "gray":  # the scaler takes it for full range, and would stretch it
+    if frame.format.name.startswith("gray"):
+        # The scaler takes gray for full range and would squeeze it; it leaves gray to gray alone.
+        frame = frame.reformat(format="gray", interpolation=_RESAMPLING, threads=1)
         row[facts.height * facts.width :] = _NO_COLOR
     elif frame.format.name not in _AS_IS[facts.pixel_format]:
         frame = _convert(frame, facts)

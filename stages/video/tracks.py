@@ -10,13 +10,13 @@ import dataclasses
 from collections.abc import Iterator
 from fractions import Fraction
 
-import av
 from av.container import InputContainer, OutputContainer
 from av.format import Flags as FormatFlags
 from av.packet import Packet
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
+from stages.video.containers import can_hold
 from stages.video.decode import video_stream
 
 _TEXT_SUBTITLES = {
@@ -144,10 +144,9 @@ def packets_of(
 
 
 def _add_track(source: Stream, target: OutputContainer) -> Track | None:
-    try:
-        copied = target.add_stream_from_template(source)
-    except (ValueError, av.FFmpegError):
+    if not can_hold(target.format.name, source):
         return _add_converted(source, target)
+    copied = target.add_stream_from_template(source)
     copy_stream_tags(source, copied)
     return Track(source, copied, is_converted=False)
 

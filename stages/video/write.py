@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import av
-
 from stages.base import Durable, Item, Sink, UserError
+from stages.video.containers import check_container
 from stages.video.encode import SEGMENT_SUFFIX, Encoding, SegmentWriter, check_encoding
-from stages.video.join import container_format, join
+from stages.video.join import join
 from stages.video.pixels import Bytes
 from stages.window import VideoFacts, WindowMeta
 
@@ -75,7 +74,7 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         self.close()
         _check_output(facts)
         check_encoding(facts, self._encoding)
-        _check_container(Path(facts.job.output), self._encoding.codec)
+        check_container(Path(facts.job.output), facts, self._encoding)
         self._facts, self.warnings = facts, []
         self._folder().mkdir(parents=True, exist_ok=True)
 
@@ -175,15 +174,3 @@ def _check_output(facts: VideoFacts) -> None:
         raise UserError(f"{output}: output and input are one file; choose another output")
     if output.exists() and not facts.job.overwrite:
         raise UserError(f"{output}: exists already; use --overwrite or another name")
-
-
-def _check_container(output: Path, codec: str) -> None:
-    try:
-        name = container_format(output)
-    except (ValueError, av.FFmpegError) as error:
-        raise UserError(f"{output}: no video container {output.suffix!r}; use .mp4") from error
-    try:
-        with av.open(str(output), "w", format=name) as container:
-            container.add_stream(codec)
-    except (ValueError, av.FFmpegError) as error:
-        raise UserError(f"{output}: {name} cannot hold {codec}; use .mkv") from error

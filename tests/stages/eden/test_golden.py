@@ -1,8 +1,10 @@
 """The model against references made by the published code in float32 on a CPU.
 
 In float64 all of it is within 7.1e-6, which is the rounding of the references themselves. In
-float32 our own rounding comes on top and depends on the CPU; only the latents of one reference
-are so sensitive (gates up to 11 in a row) that the sum of both can pass 1e-5.
+float32 our own rounding comes on top. The latents of one reference are so sensitive (gates up to 11
+in a row) that the order of every sum shows: with MKL, as in the published run, they are within
+8.7e-6 on all of its instruction sets; with sums in random order half of the runs are, the worst of
+60 was at 2.9e-5. So a torch without MKL (ARM) is given 4e-5 for this reference's latents.
 """
 
 import math
@@ -16,7 +18,7 @@ from stages.eden import denoiser, layers
 from stages.eden.model import interpolate, load_eden
 
 TOLERANCE = 1e-5
-FLOAT32_LATENTS_TOLERANCE = 2e-5
+OTHER_SUMS_TOLERANCE = 4e-5
 
 
 class Golden:
@@ -27,8 +29,9 @@ class Golden:
         tensors = load_file(folder / f"{name}_io.safetensors")
         self.expected = {name: tensor.to(dtype) for name, tensor in tensors.items()}
         self.eden = load_eden(self.weights, dtype=dtype)
-        is_rounded = dtype == torch.float32 and name == "eden_odd_batch"
-        self.latents_tolerance = FLOAT32_LATENTS_TOLERANCE if is_rounded else TOLERANCE
+        has_published_sums = dtype == torch.float64 or torch.backends.mkl.is_available()
+        is_sensitive = name == "eden_odd_batch" and not has_published_sums
+        self.latents_tolerance = OTHER_SUMS_TOLERANCE if is_sensitive else TOLERANCE
         first, second = self.expected["frame_0"], self.expected["frame_1"]
         self.frames = torch.cat([first, second[-1:]])  # pairs of neighbours share a frame
         self.grid = self.eden.grid(*first.shape[-2:])
@@ -102,6 +105,22 @@ def test_denoiser_writes_the_published_latents(golden):
     out = torch.full_like(noise, math.nan)
     golden.eden.denoiser.denoise(noise, difference, tokens, golden.grid, out=out)
     assert error(out, golden.expected["latent_t1"]) < golden.latents_tolerance
+
+
+def test_encoder_and_denoiser_in_a_row_reach_the_published_latents(golden):
+    encoded = golden.eden.encode(golden.frames, golden.grid)
+    noise, out = golden.expected["noise"], torch.empty_like(golden.expected["noise"])
+    golden.eden.denoiser.denoise(
+        noise, encoded.difference, encoded.tokens_dit, golden.grid, out=out
+    )
+    assert error(out, golden.expected["latent_t1"]) < golden.latents_tolerance
+
+
+def test_difference_is_that_of_the_cosine_similarity_of_torch_bit_for_bit(golden):
+    first, second = golden.expected["frame_0"], golden.expected["frame_1"]
+    means = F.cosine_similarity(first, second, dim=1, eps=1e-8).mean((1, 2))
+    expected = ((means - 0.990539) / 0.0608093)[:, None]
+    assert torch.equal(golden.eden.encode(golden.frames, golden.grid).difference, expected)
 
 
 def test_decoder_writes_the_published_frame_between(golden):

@@ -65,6 +65,23 @@ def test_a_track_that_the_container_cannot_hold_is_left_out_and_said(tmp_path):
     assert len(shown(tmp_path / "out.webm")) == 11
 
 
+def test_a_track_that_only_the_header_of_the_output_refuses_is_left_out_and_said(tmp_path):
+    sound = tone(codec="libopus", rate=48000)
+    vp9 = {"codec": "libvpx-vp9", "options": {"cpu-used": "8"}}
+    clip = write_clip(tmp_path / "clip.webm", 6, extra=sound, **vp9)
+    sink, _, _ = double(clip, tmp_path / "out.mov", tmp_path)
+    assert sink.warnings == ["audio track 1 (opus) left out: mov cannot hold it"]
+    assert len(shown(tmp_path / "out.mov")) == 11
+
+
+def test_a_track_that_a_transport_stream_would_make_data_of_is_left_out_and_said(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", 6, extra=subtitles())
+    sink, _, _ = double(clip, tmp_path / "out.ts", tmp_path)
+    assert sink.warnings == ["subtitle track 1 (srt) left out: mpegts cannot hold it"]
+    with av.open(str(tmp_path / "out.ts")) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
 def test_rotation_shape_of_samples_and_colours_are_kept(tmp_path):
     def setup(container, stream):
         stream.set_display_rotation(90)

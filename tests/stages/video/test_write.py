@@ -186,6 +186,14 @@ def test_every_codec_gives_all_frames_in_order(tmp_path, codec, suffix, preset):
         assert shown(output) == middles(shown(clip))
 
 
+def test_an_avi_has_twice_the_frame_rate_of_the_source(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", 10, rate=24, time_base=Fraction(1, 12288))
+    double(clip, tmp_path / "out.avi", tmp_path, codec="mpeg4", preset="none")
+    assert shown(tmp_path / "out.avi") == middles(shown(clip))
+    with av.open(str(tmp_path / "out.avi")) as container:
+        assert container.streams.video[0].average_rate == 48
+
+
 def refused(tmp_path, *, output="out.mp4", **options):
     clip = write_clip(tmp_path / "clip.mp4", 3)
     job = {"overwrite": options.pop("overwrite", False)}
@@ -208,6 +216,9 @@ def refused(tmp_path, *, output="out.mp4", **options):
         ({"output": "none/out.mp4"}, "no folder .*none; make it first"),
         ({"output": "out.xyz"}, "no video container '.xyz'; use .mp4"),
         ({"output": "out.webm"}, "webm cannot hold libx264; use .mkv"),
+        ({"codec": "libsvtav1", "preset": "12", "output": "out.mov"}, "mov cannot hold libsvtav1"),
+        ({"output": "out.ogv"}, "ogv cannot hold libx264; use .mkv"),
+        ({"codec": "ffv1", "preset": "none", "output": "out.ts"}, "mpegts cannot hold ffv1"),
         ({"output": "."}, "a folder; name a file"),
         ({"output": "clip.mp4", "overwrite": True}, "output and input are one file"),
     ],

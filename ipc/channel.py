@@ -96,9 +96,15 @@ class Outbox(_End):
 
         Raises:
             PeerLost: the other end is gone, or has taken nothing for very long.
+            ProtocolError: it is too large; the inbox would drop it, and the connection with it.
         """
+        part = encode(message)
+        if len(part) > MAX_MESSAGE_BYTES:
+            raise ProtocolError(
+                f"{type(message).__name__} of {len(part)} bytes; at most {MAX_MESSAGE_BYTES} travel"
+            )
         try:
-            self.socket.send(encode(message), zmq.NOBLOCK)
+            self.socket.send(part, zmq.NOBLOCK)
         except zmq.Again as error:
             raise PeerLost(f"{self.endpoint}: nobody takes messages there") from error
 

@@ -47,9 +47,9 @@ class HostPool:
         )
         try:
             os.posix_fallocate(self._fd, 0, num_slots * slot_bytes)
-        except OSError as error:
+        except BaseException as error:  # an interruption too: this can take seconds
             self.close()
-            if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+            if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.ENOMEM):
                 raise
             size = num_slots * slot_bytes / 2**20
             raise NoMemory(f"pool {name}: the host refused {size:.0f} MiB") from error

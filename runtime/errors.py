@@ -20,6 +20,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 
+MAX_ERROR_CHARS = 2000  # of what an exception says: some quote a whole tensor
+MAX_TRACEBACK_CHARS = 32_000
+
 
 class RunpipeError(Exception):
     """Base class; the command line turns it into one line and an exit code."""
@@ -108,6 +111,14 @@ class RunInterrupted(RunpipeError):
         super().__init__(
             f"interrupted by {_signal_name(signum)} after {num_done} of {num_items} items"
         )
+
+
+def bounded(text: str, max_chars: int) -> str:
+    """Return `text` as a message can carry it: start and end of what is too long, and encodable."""
+    if len(text) > max_chars:
+        half = max_chars // 2
+        text = f"{text[:half]} [{len(text) - 2 * half} characters left out] {text[-half:]}"
+    return text.encode(errors="backslashreplace").decode()
 
 
 class Terminated(KeyboardInterrupt):

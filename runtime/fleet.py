@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from typing import TypeVar
 
 import zmq
 
-from ipc.channel import Inbox, Outbox, Watch
+from ipc.channel import MAX_PATH_BYTES, Inbox, Outbox, Watch
 from ipc.errors import PeerLost, WouldBlock
 from ipc.messages import AnyMessage, Heartbeat, SetupFailed, Started, Stop
 from runtime.errors import ConfigError, StageFailed, WorkerDied, WorkerHung
@@ -33,6 +32,7 @@ from runtime.process import WorkerProcess, start_process
 
 logger = logging.getLogger(__name__)
 
+LONGEST_NAME = len("/999999.pulse")  # of a socket
 LAST_WORDS_S = 0.1  # how long a dead worker's last message may still be under way
 
 M = TypeVar("M", bound=AnyMessage)
@@ -53,6 +53,11 @@ class Fleet:
         with ExitStack() as stack:
             folder = Path(tempfile.mkdtemp(prefix="rp-"))  # short, and 0700
             stack.callback(shutil.rmtree, folder)
+            if len(os.fsencode(folder)) + LONGEST_NAME > MAX_PATH_BYTES:
+                raise ConfigError(
+                    f"{tempfile.gettempdir()}: too long a path for the sockets in it; "
+                    "set TMPDIR to a shorter one, such as /tmp"
+                )
             self._folder = folder
             self._zmq_context = stack.enter_context(zmq.Context())
             self._inbox = stack.enter_context(Inbox(self._zmq_context, self._new_endpoint()))
@@ -71,18 +76,26 @@ class Fleet:
     # --- starting ---
 
     def start(self, plans: Sequence[WorkerPlan]) -> None:
-        """Start a process for each plan, and wait until all have bound their inboxes."""
+        """Start a process for each plan, and wait until all have bound their inboxes.
+
+        Raises:
+            ConfigError: a log file cannot be written, or the host refuses another process.
+            WorkerDied, WorkerHung: a worker did not come up.
+        """
         for plan in plans:
-            self._start(plan)
+            try:
+                self._spawner.submit(self._start, plan).result()
+            except OSError as error:
+                raise ConfigError(f"{plan.name}: cannot start a worker: {error}") from error
         self.gather(Started, [plan.name for plan in plans])
         for worker in self.workers.values():
             worker.outbox = Outbox(self._zmq_context, worker.endpoint)
             worker.pulse = Outbox(self._zmq_context, f"{worker.endpoint}.pulse")
 
     def _start(self, plan: WorkerPlan) -> None:
+        """Start one; whole in the spawner, so that an interruption cannot lose the process."""
         endpoint, incarnation = self._new_endpoint(), 0
-        process = self._spawner.submit(
-            start_process,
+        process = start_process(
             plan,
             incarnation=incarnation,
             endpoint=endpoint,
@@ -90,7 +103,7 @@ class Fleet:
             parent_fd=self._parent_read,
             log=log_path(self._run_dir, plan.name),
             verbosity=self._verbosity,
-        ).result()
+        )
         pidfd = os.pidfd_open(process.pid)
         self._watch.add(pidfd)
         self.workers[plan.name] = WorkerProcess(plan, incarnation, endpoint, process, pidfd)
@@ -201,10 +214,10 @@ class Fleet:
 
     def bury(self, name: str) -> None:
         """Kill a worker that is not dead already, reap it, and let go of it."""
-        worker = self.workers.pop(name)
+        worker = self.workers[name]
         worker.process.kill()
-        worker.process.wait()
-        self._release(worker)
+        worker.process.wait()  # SIGKILL is not ignored
+        self._release(self.workers.pop(name))
         self._last_words = None
 
     def _release(self, worker: WorkerProcess) -> None:
@@ -223,7 +236,15 @@ class Fleet:
         self._exit.close()
 
     def _stop_all(self) -> None:
-        """Ask, wait `stop_grace_s`, then SIGTERM, then SIGKILL; always reap."""
+        """Ask, wait `stop_grace_s`, then SIGTERM, then SIGKILL; always reap, if interrupted too."""
+        try:
+            self._spawner.submit(int).result()  # what it was starting is among the workers now
+            self._ask_all_to_stop()
+        finally:
+            for name in list(self.workers):
+                self.bury(name)
+
+    def _ask_all_to_stop(self) -> None:
         for worker in self.workers.values():
             if worker.outbox is not None:
                 stop = Stop(sender="supervisor", incarnation=0)
@@ -231,21 +252,21 @@ class Fleet:
             else:
                 worker.process.terminate()  # it has no inbox yet
         for signum in (signal.SIGTERM, signal.SIGKILL):
-            self._wait_for_exits()
-            for worker in self.workers.values():
-                if worker.process.poll() is None:
-                    logger.warning("stopping worker=%s by %s", worker.plan.name, signum.name)
-                    worker.process.send_signal(signum)
-        for name in list(self.workers):
-            worker = self.workers.pop(name)
-            worker.process.wait()  # SIGKILL is not ignored
-            self._release(worker)
+            for worker in self._wait_for_exits():
+                logger.warning("stopping worker=%s by %s", worker.plan.name, signum.name)
+                worker.process.send_signal(signum)
 
-    def _wait_for_exits(self) -> None:
-        deadline = time.monotonic() + self._stop_grace_s
-        for worker in self.workers.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
+    def _wait_for_exits(self) -> list[WorkerProcess]:
+        """Wait for at most `stop_grace_s`, and return who lives on."""
+        deadline, watch = time.monotonic() + self._stop_grace_s, Watch()
+        living = {worker.pidfd: worker for worker in self.workers.values()}
+        for pidfd in living:
+            watch.add(pidfd)
+        while living and (left := deadline - time.monotonic()) > 0:
+            for pidfd in watch.wait(timeout_s=left):
+                watch.remove(pidfd)
+                del living[pidfd]
+        return list(living.values())
 
     def __enter__(self) -> Fleet:
         """Return the fleet."""

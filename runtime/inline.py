@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -18,7 +19,13 @@ from typing import Any
 from ipc.messages import AnyMessage, Finish, Finished, ItemsDurable, ItemWritten, JobClosed
 from ipc.records import ItemAttempt
 from runtime import dispatch
-from runtime.errors import ConfigError, StageFailed
+from runtime.errors import (
+    MAX_ERROR_CHARS,
+    MAX_TRACEBACK_CHARS,
+    ConfigError,
+    StageFailed,
+    bounded,
+)
 from runtime.files import file_sum
 from runtime.hosted import Hosted, pack_meta
 from runtime.path import Identity
@@ -26,6 +33,7 @@ from runtime.plan import WorkerPlan
 from runtime.setup import ME, M, OpenedJob
 from runtime.steps import Steps
 from runtime.tally import Tally
+from runtime.usage import max_rss_bytes
 from runtime.views import empty
 from stages.base import Item, Sink, Source, Stage, TensorSpec, UserError
 
@@ -65,8 +73,7 @@ class InlineCrew:
             except UserError as error:
                 raise ConfigError(str(error)) from error
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise StageFailed(worker, steps.at, None, reason) from error
+                raise _failed(worker, steps.at, None, error) from error
             assert isinstance(answer, kind)
             answers[worker] = answer
         return answers
@@ -149,8 +156,7 @@ class _Run:
             try:
                 meta = self._run(worker, hosted, index, meta)
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise StageFailed(worker, name, index, reason) from error
+                raise _failed(worker, name, index, error) from error
             self._busy[worker] += time.monotonic() - began
             self._items[worker] += 1
 
@@ -195,7 +201,7 @@ class _Run:
         """Return what each worker did; CPU time and memory are the process's, told of the first."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         user, system = usage.ru_utime - self._usage.ru_utime, usage.ru_stime - self._usage.ru_stime
-        first = self._plan.workers[0].name
+        first, max_rss = self._plan.workers[0].name, max_rss_bytes()
         return {
             worker: JobClosed(
                 sender=worker,
@@ -204,12 +210,18 @@ class _Run:
                 busy_s=self._busy[worker],
                 cpu_user_s=user if worker == first else 0.0,
                 cpu_system_s=system if worker == first else 0.0,
-                max_rss_bytes=usage.ru_maxrss * 1024,
+                max_rss_bytes=max_rss,
                 gpu_peak_bytes=0,
                 links=(),
             )
             for worker in self._busy
         }
+
+
+def _failed(worker: str, stage: str, item: int | None, error: Exception) -> StageFailed:
+    reason = bounded(f"{type(error).__name__}: {error}", MAX_ERROR_CHARS)
+    text = bounded("".join(traceback.format_exception(error)), MAX_TRACEBACK_CHARS)
+    return StageFailed(worker, stage, item, reason, text)
 
 
 @contextmanager

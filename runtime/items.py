@@ -23,6 +23,7 @@ from ipc.messages import (
     SlotFreed,
 )
 from ipc.records import ItemAttempt, LinkStats, TensorHandle
+from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
 from runtime.files import file_sum
 from runtime.hosted import Hosted, pack_meta
 from runtime.ledger import Ledger
@@ -124,8 +125,16 @@ class JobItems:
         self._count(ready, waited_s=began - self._idle_since)
         self._run_item(self._hosted[ready.stage], ready)
         self._idle_since = time.monotonic()
-        self.busy_s += self._idle_since - began
+        took_s = self._idle_since - began
+        self.busy_s += took_s
         self.items += 1
+        logger.debug(
+            "ran stage=%s item=%d attempt=%d took_s=%.4f",
+            ready.stage,
+            ready.item,
+            ready.attempt,
+            took_s,
+        )
         return True
 
     def _is_turn(self, key: tuple[int, int, int]) -> bool:
@@ -155,15 +164,17 @@ class JobItems:
                 meta, written = self._run(hosted, ready)
                 handles = handles | written
             except Exception as error:  # noqa: BLE001 - an item's failure is contained here
-                failed = f"{hosted.name}: {type(error).__name__}: {error}"
-                self._report_failure(hosted.name, ready, error)
+                failed = self._report_failure(hosted.name, ready, error)
             self._ledger.stop()
         if failed:
             self._memory.keep_for(ready.item, ready.attempt, handles)
         self._outgoing.let_go(hosted.name, hosted.reads, ready)
         self._outgoing.pass_on(hosted.name, ready, handles=handles, meta=meta, failed=failed)
         if isinstance(hosted.stage, Sink):
-            self._commit(hosted.stage)
+            try:
+                self._commit(hosted.stage)
+            except Exception as error:  # noqa: BLE001 - a full disk, for one
+                self._report_failure(hosted.name, ready, error)
 
     def _run(self, hosted: Hosted, ready: ItemReady) -> tuple[bytes, dict[str, TensorHandle]]:
         stage = hosted.stage
@@ -201,8 +212,10 @@ class JobItems:
             for one in items:
                 self._ledger.drop((one.item, one.attempt))
 
-    def _report_failure(self, stage: str, ready: ItemReady, error: Exception) -> None:
-        text = "".join(traceback.format_exception(error))
+    def _report_failure(self, stage: str, ready: ItemReady, error: Exception) -> str:
+        """Tell the supervisor, and return why the item is given up."""
+        reason = bounded(f"{type(error).__name__}: {error}", MAX_ERROR_CHARS)
+        text = bounded("".join(traceback.format_exception(error)), MAX_TRACEBACK_CHARS)
         logger.error(
             "failed stage=%s item=%d attempt=%d\n%s", stage, ready.item, ready.attempt, text
         )
@@ -212,10 +225,11 @@ class JobItems:
                 stage=stage,
                 item=ready.item,
                 attempt=ready.attempt,
-                error=f"{type(error).__name__}: {error}",
+                error=reason,
                 traceback=text,
             )
         )
+        return f"{stage}: {reason}"
 
     def _tell(self, message: AnyMessage) -> None:
         self._send(SUPERVISOR, message)

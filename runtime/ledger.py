@@ -61,7 +61,7 @@ class Ledger:
             self._sent.pop(key, None)
 
     def drop(self, key: Key) -> None:
-        """The item is durable: nobody need hold it."""
+        """The item is no longer held here, and nobody will say that it has let go of it."""
         with self._lock:
             self._here.discard(key)
 

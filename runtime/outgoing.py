@@ -104,7 +104,11 @@ class Outgoing:
             if worker == self._identity["sender"]:
                 self._take(ready)
             else:
-                self._ledger.send((ready.item, ready.attempt), worker)
+                key = (ready.item, ready.attempt)
+                if ready.failed:  # nobody may ever say that it has let go of this one
+                    self._ledger.drop(key)
+                else:
+                    self._ledger.send(key, worker)
                 self._send(worker, ready)
 
 

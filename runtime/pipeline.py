@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -11,8 +13,10 @@ from runtime.errors import ConfigError
 from runtime.fleet import Fleet
 from runtime.host import probe_host
 from runtime.inline import InlineCrew
+from runtime.logs import supervisor_logs
 from runtime.report import Report
-from runtime.run import Run, Runner, new_run_dir
+from runtime.run import Run, Runner
+from runtime.run_dir import kept_to_ourselves, make_run_dir
 from runtime.setup import OpenedJob, Setup
 from runtime.supervisor import Supervisor
 from runtime.tally import Tally
@@ -65,18 +69,21 @@ class Pipeline:
             StageFailed, WorkerDied, WorkerHung: it failed; `report.json` says how far it was.
             RunInterrupted: Ctrl-C or SIGTERM; likewise.
         """
-        folder = Path(run_dir or new_run_dir(self.config)).absolute()
-        job = self._job(input, output, run_dir=folder, overwrite=overwrite)
-        run = Run(self.config, job, verbosity=self._verbosity)
+        job = self._job(input, output, overwrite=overwrite)
+        wanted = Path(run_dir) if run_dir else None
+        folder, is_new = make_run_dir(wanted, pipeline=self.config.pipeline)
+        run = Run(self.config, replace(job, work_dir=str(folder)), is_new=is_new)
         on_start(run.tally)
-        try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(kept_to_ourselves(folder))
+                stack.enter_context(supervisor_logs(folder, verbosity=self._verbosity))
+            except OSError as error:
+                raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from error
+            stack.enter_context(self._stopping_on_failure())  # which may have something to log
             setup, runner = self._start(folder)
-            return run.execute(setup, self._host, runner)
-        except BaseException:  # whatever it was, the items under way are in no known state
-            if self._crew is not None:
-                self._crew.hurry()
-            self.close()
-            raise
+            report = run.execute(setup, self._host, runner)
+        return report
 
     def plan(
         self,
@@ -95,23 +102,28 @@ class Pipeline:
         Raises:
             ConfigError: it cannot run as asked.
         """
-        job = self._job(input, output, run_dir=Path(run_dir), overwrite=True)
-        setup, _runner = self._start(Path(run_dir))
-        setup.describe()
-        return setup.open(job)
+        folder = Path(run_dir).absolute()
+        job = self._job(input, output, overwrite=True)
+        with self._stopping_on_failure():
+            setup, _runner = self._start(folder)
+            setup.describe()
+            return setup.open(replace(job, work_dir=str(folder)))
 
-    def _job(
-        self,
-        source: str | Path | None,
-        output: str | Path | None,
-        *,
-        run_dir: Path,
-        overwrite: bool,
-    ) -> Job:
+    @contextmanager
+    def _stopping_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:  # whatever it was, workers and items are in no known state
+            if self._crew is not None:
+                self._crew.hurry()
+            self.close()
+            raise
+
+    def _job(self, source: str | Path | None, output: str | Path | None, *, overwrite: bool) -> Job:
         job = Job(
             input=str(Path(source).absolute()) if source else self.config.input or "",
             output=str(Path(output).absolute()) if output else self.config.output or "",
-            work_dir=str(run_dir),
+            work_dir="",
             overwrite=overwrite,
             seed=self.config.run.seed,
         )

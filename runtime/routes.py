@@ -43,7 +43,7 @@ class Route:
         """Note that the next stage let go of an item; return what may be sent now."""
         worker = self._sent.pop((item, attempt), None)
         if worker is None:
-            return []  # it let go of a second slot of ours
+            return []  # it let go of a second slot of ours, or of a failed item
         self._unfreed[worker] -= 1
         return self._flush()
 
@@ -55,8 +55,9 @@ class Route:
         sends = []
         while self._waiting and (worker := self._choose(self._waiting[0])):
             ready = self._waiting.popleft()
-            self._sent[ready.item, ready.attempt] = worker
-            self._unfreed[worker] += 1
+            if not ready.failed:  # a failed one is let go of at once, and may hold nothing of ours
+                self._sent[ready.item, ready.attempt] = worker
+                self._unfreed[worker] += 1
             sends.append((worker, ready))
         return sends
 

@@ -15,11 +15,10 @@ from typing import Protocol
 
 from ipc.messages import ItemsDurable, JobClosed
 from runtime.config import PipelineConfig, dump_config
-from runtime.errors import ConfigError, RunInterrupted, StageFailed, Terminated
+from runtime.errors import ConfigError, RunInterrupted, RunpipeError, StageFailed, Terminated
 from runtime.fingerprint import fingerprint, text_sha256
 from runtime.host import Host
 from runtime.journal import DurableRow, Journal
-from runtime.logs import supervisor_logs
 from runtime.report import (
     ConfigReport,
     Failure,
@@ -53,15 +52,19 @@ class Runner(Protocol):
 class Run:
     """One job on its way. Made for one `execute`."""
 
-    def __init__(self, config: PipelineConfig, job: Job, *, verbosity: int = 0) -> None:
-        """Make the run directory.
+    def __init__(self, config: PipelineConfig, job: Job, *, is_new: bool) -> None:
+        """Take the run directory.
+
+        Args:
+            config: of the pipeline.
+            job: its `work_dir` is the run directory, which exists.
+            is_new: the directory was made for this run, and goes again if that cannot begin.
 
         Raises:
-            ConfigError: it cannot be made, or another run's journal is in it.
+            ConfigError: another run's journal is in the directory.
         """
-        self._config, self._job, self._verbosity = config, job, verbosity
-        self._dir = Path(job.work_dir)
-        self._is_new = not self._dir.exists()
+        self._config, self._job = config, job
+        self._dir, self._is_new = Path(job.work_dir), is_new
         self._began_at, self._began = datetime.now(UTC), time.monotonic()
         self._opened: OpenedJob | None = None
         self._closed: Mapping[str, JobClosed] = {}
@@ -70,12 +73,6 @@ class Run:
         self._warnings: list[str] = []
         self._host: Host | None = None
         self.tally = Tally(self._record)
-        try:
-            self._dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise ConfigError(
-                f"{self._dir}: cannot make this run directory: {error.strerror}"
-            ) from error
         if (self._dir / JOURNAL).exists():
             raise ConfigError(f"{self._dir}: has another run in it; choose a new --run-dir")
 
@@ -83,21 +80,27 @@ class Run:
         """Run the job to its end and return its report, which is in the run directory too.
 
         Raises:
-            ConfigError: it cannot run as asked; a new run directory is gone again.
+            ConfigError: it cannot run as asked; a new run directory is gone again, unless items
+                had begun.
             StageFailed, WorkerDied, WorkerHung: it failed; the report says how far it was.
+            RunpipeError: likewise: a file of the run directory cannot be written.
             RunInterrupted: Ctrl-C or SIGTERM; likewise.
         """
         self._host = host
-        with supervisor_logs(self._dir, verbosity=self._verbosity):
-            return self._execute(setup, runner)
-
-    def _execute(self, setup: Setup, runner: Runner) -> Report:
         try:
             with ExitStack() as stack:
                 self._go(setup, runner, stack)
-        except ConfigError:
-            self.forget()
+            return self._write_report("done", setup, None)
+        except ConfigError as error:
+            if self.tally.num_items:  # what is durable must stay
+                self._write_report("failed", setup, error)
+            else:
+                self.forget()
             raise
+        except OSError as error:  # ours: what a stage raises is a StageFailed
+            failed = RunpipeError(str(error))
+            self._write_report("failed", setup, failed)
+            raise failed from error
         except KeyboardInterrupt as error:
             signum = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
             interrupted = RunInterrupted(
@@ -108,7 +111,6 @@ class Run:
         except Exception as error:
             self._write_report("failed", setup, error)
             raise
-        return self._write_report("done", setup, None)
 
     def forget(self) -> None:
         """Remove the run directory, if it was made for this run, which never began."""
@@ -151,19 +153,30 @@ class Run:
         )
 
     def _write_report(self, status: Status, setup: Setup, error: BaseException | None) -> Report:
+        """Write and return the report; if it cannot be written, `error` is the worse news."""
         report = self._report(status, setup, error)
-        write_report(self._dir / "report.json", report)
+        path = self._dir / "report.json"
+        try:
+            write_report(path, report)
+        except OSError as problem:
+            if error is None:
+                raise RunpipeError(f"{path}: cannot be written: {problem.strerror}") from problem
+            logger.error("no report=%s: %s", path, problem.strerror)
         logger.info("run status=%s wall_s=%.1f report=%s", status, report.wall_s, self._dir)
         return report
 
     def _report(self, status: Status, setup: Setup, error: BaseException | None) -> Report:
         tally, ended = self.tally, time.monotonic()
         items_began = tally.began if tally.num_items else ended
+        failures = (_failure(error),) if error else ()
         return Report(
             status=status,
             pipeline=self._config.pipeline,
-            items=ItemCounts(done=tally.items_durable),
-            units=UnitCounts(name=tally.unit, done=tally.units_done),
+            items=ItemCounts(
+                done=tally.items_durable,
+                failed=sum(failure.item is not None for failure in failures),
+            ),
+            units=UnitCounts(name=tally.unit, done=tally.units_durable),
             wall_s=ended - self._began,
             load_s=items_began - self._began,
             run_s=ended - items_began,
@@ -175,7 +188,7 @@ class Run:
             counts=dict(tally.counts),
             weights=tuple(weights_notes(self._config)),
             warnings=tuple(self._warnings),
-            failures=(_failure(error),) if error else (),
+            failures=failures,
             workers=self._workers(setup),
             links=self._links(),
             fingerprint=self._fingerprint,
@@ -219,14 +232,6 @@ class Run:
             for link in closed.links
             if link.peer in self._pids  # and not the supervisor, which admits items
         )
-
-
-def new_run_dir(config: PipelineConfig) -> Path:
-    """Return a folder in `runs/` that does not exist yet, named by time and pipeline."""
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    base = Path.cwd() / "runs" / f"{stamp}-{config.pipeline}"
-    names = (base, *(base.with_name(f"{base.name}-{number}") for number in range(2, 100)))
-    return next(path for path in names if not path.exists())
 
 
 def weights_notes(config: PipelineConfig) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -26,7 +26,7 @@ from ipc.messages import (
 )
 from ipc.records import StageDescription, StageUse
 from runtime.config import PipelineConfig
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, PlanError
 from runtime.host import Host
 from runtime.hosted import pack
 from runtime.path import Identity
@@ -116,10 +116,22 @@ class Setup:
                     hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
                     raise ConfigError(f"{section}.{key}: no stage takes it; {hint}")
 
-    def open(self, job: Job) -> OpenedJob:
-        """Open the job's input and plan the run; nothing is loaded for it."""
-        source = next(w.name for w in self.workers if next(iter(self._config.stages)) in w.stages)
-        opened = self._crew.ask(SourceOpened, {source: OpenSource(**ME, job=pack(job))})[source]
+    def open(self, job: Job, warnings: Iterable[str] = ()) -> OpenedJob:
+        """Open the job's input and plan the run; nothing is loaded for it.
+
+        Args:
+            job: what is asked.
+            warnings: what there is to say of this job already.
+
+        Raises:
+            ConfigError: the input is not as it must be, or the plan does not fit this host.
+        """
+        first = next(iter(self._config.stages))
+        sources = [worker.name for worker in self.workers if first in worker.stages]
+        question = OpenSource(**ME, job=pack(job))
+        opened = self._crew.ask(SourceOpened, dict.fromkeys(sources, question))[sources[0]]
+        if opened.num_items < 1:
+            raise ConfigError(f"{job.input}: there is nothing in it to work on")
         specified = self._ask_all(Specified, Specify(**ME, facts=opened.facts))
         plan = make_plan(
             self._config,
@@ -128,7 +140,7 @@ class Setup:
             self._descriptions,
             list(dict.fromkeys(t for answer in specified.values() for t in answer.tensors)),
             num_items=opened.num_items,
-            warnings=self._warnings,
+            warnings=(*self._warnings, *warnings),
         )
         return OpenedJob(job, opened.facts, opened.item_size, opened.unit, opened.num_units, plan)
 
@@ -143,16 +155,26 @@ class Setup:
         self._loaded = True
 
     def prepare(self, opened: OpenedJob) -> OpenedJob:
-        """Make all workers ready, for smaller items where one cannot take items that large."""
+        """Make all workers ready, for smaller items where one cannot take items that large.
+
+        Raises:
+            PlanError: not even the smallest items fit.
+        """
+        warnings: list[str] = []
         while True:
             question = Prepare(**ME, facts=opened.facts, size=opened.item_size)
             size = min(answer.size for answer in self._ask_all(Prepared, question).values())
             if size >= opened.item_size:
                 return opened
+            if size < 1:
+                raise PlanError(f"items of size {opened.item_size} do not fit, nor do smaller ones")
             warning = f"items of size {opened.item_size} do not fit into memory; {size} is taken"
             logger.warning("%s", warning)
-            self._warnings.append(warning)
-            opened = self.open(replace(opened.job, size=size))
+            warnings.append(warning)
+            smaller = self.open(replace(opened.job, size=size), warnings)
+            if smaller.item_size >= opened.item_size:
+                raise PlanError(f"{warning}, and the source makes none so small")
+            opened = smaller
 
     def _ask_all(self, kind: type[M], question: AnyMessage) -> dict[str, M]:
         return self._crew.ask(kind, {worker.name: question for worker in self.workers})

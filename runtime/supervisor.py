@@ -6,7 +6,6 @@ import logging
 import time
 from contextlib import ExitStack
 
-from ipc.host import HostPool
 from ipc.messages import (
     CloseJob,
     Finish,
@@ -26,6 +25,7 @@ from runtime.admission import Admission
 from runtime.config import PipelineConfig
 from runtime.errors import StageFailed, WorkerDied, WorkerHung
 from runtime.fleet import Fleet
+from runtime.pools import make_pools
 from runtime.setup import ME, OpenedJob
 from runtime.tally import Tally
 
@@ -78,16 +78,11 @@ class Supervisor:
         """Make the pools, and tell everyone of them and of each other."""
         self._num_jobs += 1
         plan = opened.plan
-        addresses = {}
-        for pool in plan.pools:
-            made = HostPool(
-                f"{pool.owner}.{self._fleet.workers[pool.owner].incarnation}@host#{self._num_jobs}",
-                owner=pool.owner,
-                num_slots=pool.num_slots,
-                slot_bytes=pool.slot_bytes,
-            )
-            pools.callback(made.close)
-            addresses[pool.owner] = made.address
+        names = {
+            name: f"{name}.{worker.incarnation}@host#{self._num_jobs}"
+            for name, worker in self._fleet.workers.items()
+        }
+        addresses = make_pools(plan, names, pools)
         peers = tuple(
             Peer(
                 worker=worker.plan.name,
@@ -129,6 +124,7 @@ class Supervisor:
                 case ItemsDurable():
                     tally.durable(message)
                     admission.finish(one.item for one in message.items)
+                    logger.debug("durable items=%s", [one.item for one in message.items])
                 case ItemFailed():
                     raise StageFailed(
                         message.sender,

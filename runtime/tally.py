@@ -20,7 +20,9 @@ class Tally:
         self.unit = ""
         self.num_units = 0
         self.num_items = 0
-        self.units_done = 0
+        self.units_done = 0  # written; those of a segment that is still open may be lost
+        self.units_durable = 0
+        self._units_written: dict[int, int] = {}  # of items that are not durable yet
         self.items_durable = 0
         self.counts: Counter[str] = Counter()
         self.began = time.monotonic()  # the first item was admitted
@@ -35,6 +37,7 @@ class Tally:
     def wrote(self, message: ItemWritten) -> None:
         """Count an item that the sink took."""
         self.units_done += message.units
+        self._units_written[message.item] = message.units
         self._last = time.monotonic()
         if self._first is None:
             self._first = (self._last, self.units_done)
@@ -43,6 +46,7 @@ class Tally:
         """Record items that survive from now on."""
         self._record(message)
         self.items_durable += len(message.items)
+        self.units_durable += sum(self._units_written.pop(one.item, 0) for one in message.items)
         self.counts.update(message.counts)
 
     @property

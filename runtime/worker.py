@@ -33,12 +33,14 @@ from ipc.messages import (
     Started,
     Stop,
 )
+from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
 from runtime.items import SUPERVISOR, JobItems
 from runtime.ledger import Ledger
 from runtime.logs import worker_logs
 from runtime.path import Identity
 from runtime.pulse import Pulse
 from runtime.steps import Steps
+from runtime.usage import max_rss_bytes
 from stages.base import UserError
 
 logger = logging.getLogger(__name__)
@@ -114,6 +116,7 @@ class Worker:
 
     def _do(self, message: AnyMessage) -> None:
         """Do what comes before or after the items, and answer; a failure ends the worker."""
+        self._steps.at = ""
         try:
             self._tell(self._answer(message))
         except Exception as error:
@@ -125,8 +128,11 @@ class Worker:
                     **self._identity,
                     what=what,
                     stage=stage,
-                    error=str(error) if users_mistake else f"{type(error).__name__}: {error}",
-                    traceback=traceback.format_exc(),
+                    error=bounded(
+                        str(error) if users_mistake else f"{type(error).__name__}: {error}",
+                        MAX_ERROR_CHARS,
+                    ),
+                    traceback=bounded(traceback.format_exc(), MAX_TRACEBACK_CHARS),
                     users_mistake=users_mistake,
                 )
             )
@@ -169,7 +175,7 @@ class Worker:
             busy_s=job.busy_s,
             cpu_user_s=usage.ru_utime - self._usage.ru_utime,
             cpu_system_s=usage.ru_stime - self._usage.ru_stime,
-            max_rss_bytes=usage.ru_maxrss * 1024,
+            max_rss_bytes=max_rss_bytes(),
             gpu_peak_bytes=_gpu_peak_bytes(),
             links=job.links(),
         )

@@ -207,7 +207,7 @@ def test_a_bin_test_killed_in_the_middle_leaves_runpipe_whole_and_is_made_anew(m
 def test_ctrl_c_ends_it_with_130_and_a_line(made):
     errors, code = killed(made, "test", when=made.is_unfinished, number=signal.SIGINT)
     assert code == 130
-    assert errors.endswith("test: interrupted; the next start tries again\n")
+    assert "test: interrupted; the next start tries again\n" in errors  # pip may speak later
 
 
 @pytest.mark.slow

@@ -81,6 +81,16 @@ def test_sending_to_a_peer_that_is_gone_says_so_and_does_not_wait(zmq_context, t
         send_until_the_broken_connection_is_noticed()
 
 
+def test_a_message_too_large_is_refused_where_it_is_sent(inbox, zmq_context):
+    """The inbox would drop it, and everything that comes after it from there."""
+    with Outbox(zmq_context, inbox.endpoint) as outbox:
+        with pytest.raises(ProtocolError, match=r"Stop of 5000.* bytes; at most 4194304 travel"):
+            outbox.send(Stop(sender="a" * 5_000_000, incarnation=0))
+        outbox.send(STOP)
+        Watch(inbox).wait(timeout_s=5)
+        assert inbox.receive() == STOP
+
+
 def test_a_path_too_long_for_a_socket_is_refused_with_the_limit(zmq_context):
     with pytest.raises(ValueError, match="at most 107 bytes"):
         Inbox(zmq_context, "ipc:///" + "x" * 107)

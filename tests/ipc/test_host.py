@@ -36,6 +36,17 @@ def test_a_reader_cannot_write(pool):
         del seen
 
 
+def test_an_interruption_while_a_pool_is_made_leaves_no_descriptor(monkeypatch):
+    def interrupted(fd, offset, length):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "posix_fallocate", interrupted)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(KeyboardInterrupt):
+        HostPool("add/0.0@host#1", owner="add/0", num_slots=4, slot_bytes=4096)
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
 READER = """
 import sys, msgspec
 from ipc.host import MappedPool

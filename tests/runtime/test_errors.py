@@ -12,6 +12,7 @@ from runtime.errors import (
     StageFailed,
     WorkerDied,
     WorkerHung,
+    bounded,
 )
 
 
@@ -51,3 +52,9 @@ def test_an_error_names_the_object_and_the_numbers(error, message):
 def test_a_mistake_of_the_user_is_a_value_error():
     assert issubclass(PlanError, ConfigError)
     assert issubclass(ConfigError, ValueError)
+
+
+def test_what_an_exception_says_is_cut_and_made_encodable():
+    assert bounded("short", 10) == "short"
+    assert bounded("a" * 50 + "b" * 50, 10) == "aaaaa [90 characters left out] bbbbb"
+    assert bounded("in\udcff.mp4", 100) == "in\\udcff.mp4"

@@ -7,7 +7,7 @@ from runtime.routes import Route
 WORKERS = ("denoise/0", "denoise/1", "denoise/2")
 
 
-def ready(item, *, owners=("encode/0",)):
+def ready(item, *, owners=("encode/0",), failed=""):
     handles = {
         owner: TensorHandle(pool=f"{owner}.0@host#1", slot=0, offset=0, shape=(1,), dtype="uint8")
         for owner in owners
@@ -20,7 +20,7 @@ def ready(item, *, owners=("encode/0",)):
         attempt=0,
         handles=handles,
         meta=b"",
-        failed="",
+        failed=failed,
     )
 
 
@@ -91,3 +91,14 @@ def test_a_reader_that_lets_go_of_two_slots_counts_once(attempt):
     assert route.freed(0, 0) == []
     assert route.freed(0, attempt) == []
     assert places(route.offer(ready(1))) == [("denoise/0", 1)]
+
+
+def test_failed_items_are_no_load_since_nobody_may_let_go_of_them():
+    """One that holds nothing of the sender's is never let go of: it would count for ever."""
+    route = make()
+    for item in range(20):
+        (sent,) = places(route.offer(ready(item, owners=(), failed="add: ValueError: no")))
+        assert sent == ("denoise/0", item)
+    assert route.sent() == {}
+    assert [places(route.offer(ready(i)))[0][0] for i in range(20, 23)] == list(WORKERS)
+    assert route.freed(3, 0) == [], "one that did hold something"

@@ -206,6 +206,7 @@ class ItemWritten(Message, frozen=True):
     item: int
     attempt: int
     units: int  # really done
+    failed: str  # why it is not whole; told here too, as `ItemFailed` comes by another socket
 
 
 class ItemsDurable(Message, frozen=True):

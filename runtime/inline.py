@@ -180,7 +180,7 @@ class _Run:
             return pack_meta(stage.run(inputs, outputs, item))
         units = stage.write(item, inputs, item.meta)
         self._tally.wrote(
-            ItemWritten(sender=worker, incarnation=0, item=index, attempt=0, units=units)
+            ItemWritten(sender=worker, incarnation=0, item=index, attempt=0, units=units, failed="")
         )
         self._commit(worker, stage)
         return meta

@@ -196,7 +196,13 @@ class JobItems:
             self._attempts[ready.item] = ready.attempt
             units = stage.write(item, inputs, item.meta)
             self._tell(
-                ItemWritten(**self._identity, item=item.index, attempt=item.attempt, units=units)
+                ItemWritten(
+                    **self._identity,
+                    item=item.index,
+                    attempt=item.attempt,
+                    units=units,
+                    failed=item.failed,
+                )
             )
             return ready.meta, written
         return pack_meta(stage.run(inputs, outputs, item)), written

@@ -31,6 +31,7 @@ from runtime.tally import Tally
 
 logger = logging.getLogger(__name__)
 
+LATE_S = 2.0  # how much later a message may come than one that it was sent before
 HELD_S = 2.0  # how long the living may take to say what they hold; their small threads answer
 
 
@@ -119,22 +120,27 @@ class Supervisor:
                 admitted = ItemAdmitted(**ME, item=item, attempt=0, failed="")
                 self._fleet.send(sources[item % len(sources)], admitted)
             match message := self._fleet.receive():
-                case ItemWritten():
+                case ItemWritten(failed=""):
                     tally.wrote(message)
+                case ItemWritten():
+                    raise self._reason_of(message)
                 case ItemsDurable():
                     tally.durable(message)
                     admission.finish(one.item for one in message.items)
                     logger.debug("durable items=%s", [one.item for one in message.items])
                 case ItemFailed():
-                    raise StageFailed(
-                        message.sender,
-                        message.stage,
-                        message.item,
-                        message.error,
-                        message.traceback,
-                    )
+                    raise _stage_failed(message)
                 case _:
                     raise AssertionError(f"not while items run: {message}")
+
+    def _reason_of(self, written: ItemWritten) -> StageFailed:
+        """Return why an item failed that the sink has seen marked: the failing worker tells too."""
+        deadline = time.monotonic() + LATE_S
+        while message := self._fleet.receive(deadline=deadline):
+            if isinstance(message, ItemFailed) and message.item == written.item:
+                return _stage_failed(message)
+        stage, _, error = written.failed.partition(": ")
+        return StageFailed(written.sender, stage, written.item, error)
 
     def _lost_items(self, dead: str, admission: Admission, tally: Tally) -> list[int]:
         """Return admitted - finished - held by the living: what went with a dead or hung worker.
@@ -159,3 +165,9 @@ class Supervisor:
         except (WorkerDied, WorkerHung, StageFailed) as error:
             logger.warning("while asking who holds what: %s", error)
         return [item for item in admission.unfinished() if item not in held]
+
+
+def _stage_failed(message: ItemFailed) -> StageFailed:
+    return StageFailed(
+        message.sender, message.stage, message.item, message.error, message.traceback
+    )

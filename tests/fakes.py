@@ -89,6 +89,17 @@ class Add(_Fake, Stage):
         return item.meta
 
 
+class Sum(Add):
+    """Reads a long vector, writes one number."""
+
+    def specs(self, facts: Facts) -> dict[str, TensorSpec]:
+        return {"y": TensorSpec((1,), "float32")}
+
+    def run(self, inputs, outputs, item: Item[Meta]) -> Meta:
+        outputs["y"][0] = inputs["x"].sum()
+        return item.meta
+
+
 class KilledAt(Add):
     """Dies by SIGKILL, as the OOM killer would do it, at item `poison`."""
 

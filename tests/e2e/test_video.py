@@ -167,14 +167,15 @@ def test_reading_and_writing_need_no_model_library(tiny, clip, tmp_path):
 
 @pytest.mark.slow
 def test_a_long_video_needs_no_more_memory_than_a_short_one(tiny, tmp_path):
+    """500 frames more are 14 MiB more, wherever they would be kept."""
     peaks = {}
-    config = tiny("groups=[[encode, denoise, decode]]", "video.pairs=1", "video.segment_windows=1")
-    for count in (100, 1500):
-        source = write_clip(tmp_path / f"{count}.mp4", count, size=(32, 32))
+    config = tiny("groups=[[encode, denoise, decode]]", "video.pairs=1")
+    for count in (100, 600):
+        source = write_clip(tmp_path / f"{count}.mp4", count, size=(160, 120))
         with Pipeline(config) as pipeline:
             report = pipeline.run(
                 input=source, output=tmp_path / f"{count}-out.mp4", run_dir=tmp_path / f"run{count}"
             )
         peaks[count] = {w.name: w.max_rss_bytes / 2**20 for w in report.workers}
-    grown = {name: peaks[1500][name] - peaks[100][name] for name in peaks[100]}
-    assert all(mib < 8 for mib in grown.values()), grown
+    grown = {name: peaks[600][name] - peaks[100][name] for name in peaks[100]}
+    assert all(mib < 8 for mib in grown.values()), (grown, peaks)

@@ -49,6 +49,23 @@ def test_a_slot_that_is_freed_a_little_late_holds_an_item_up_and_no_more(
     assert report.items.done == 3000
 
 
+def test_memory_is_bounded_by_the_window_whatever_the_number_of_items(
+    make_config, numbers, tmp_path
+):
+    """900 items more are 225 MiB more, if anybody kept them."""
+    config = make_config(
+        source={"with": {"width": 2**16}}, add={"use": "Sum"}, sink={"with": {"reads": "y"}}
+    )
+    with Pipeline(config) as pipeline:
+        peaks = [
+            pipeline.run(input=numbers(n), output=tmp_path / f"{n}", run_dir=tmp_path / f"run {n}")
+            for n in (100, 1000)
+        ]
+    few, many = ({w.name: w.max_rss_bytes for w in report.workers} for report in peaks)
+    grown = {name: (many[name] - few[name]) / 2**20 for name in few}
+    assert all(mib < 8 for mib in grown.values()), grown
+
+
 def two_adds(**more):
     return {
         "first": {"use": "Add", "with": {"amount": 0.5, "delay_s": 0.01}, **more},

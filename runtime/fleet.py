@@ -251,9 +251,10 @@ class Fleet:
                 self.send(worker.plan.name, stop)
             else:
                 worker.process.terminate()  # it has no inbox yet
-        for signum in (signal.SIGTERM, signal.SIGKILL):
+        # A worker in the middle of a stage or an import answers no message; that is no news.
+        for signum, level in ((signal.SIGTERM, logging.INFO), (signal.SIGKILL, logging.WARNING)):
             for worker in self._wait_for_exits():
-                logger.warning("stopping worker=%s by %s", worker.plan.name, signum.name)
+                logger.log(level, "stopping worker=%s by %s", worker.plan.name, signum.name)
                 worker.process.send_signal(signum)
 
     def _wait_for_exits(self) -> list[WorkerProcess]:

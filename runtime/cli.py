@@ -1,84 +1,155 @@
-"""The command line: parse, call one function, turn exceptions into one line and an exit code."""
+"""The command line: parse, call one function, turn exceptions into one line and an exit code.
+
+Importing it and what it imports must stay cheap: `--help` answers at once. A command imports what
+it needs when it is called.
+"""
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
-import tempfile
-from contextlib import ExitStack
 from types import FrameType
 
 import click
 
+from runtime.commands.check import check
+from runtime.commands.completion import VARIABLE, completion
+from runtime.commands.doctor import doctor
+from runtime.commands.group import Commands, refuse_options_before_command
+from runtime.commands.options import HELP_NAMES, config_option, set_option
+from runtime.commands.report import report
+from runtime.commands.run import RunRequest, run_and_print_report, run_and_tell, show_plan
+from runtime.commands.schema import schema
+from runtime.config_files import PROJECT
 from runtime.errors import ConfigError, RunInterrupted, RunpipeError, Terminated
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2  # 128 + signal when interrupted; click exits with 2
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--config", required=True, metavar="NAME_OR_PATH", help="A YAML file, or a name in configs/."
+def _print_version(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not context.resilient_parsing:
+        found = re.search(r"^version *= *(\S+)", (PROJECT / "setup.cfg").read_text(), re.MULTILINE)
+        version = found[1] if found else "of unknown version"
+        click.echo(f"runpipe {version}, Python {sys.version.split()[0]}")
+        context.exit()
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={**HELP_NAMES, "max_content_width": 100},
 )
-@click.option("--input", "source", metavar="FILE", help="Instead of the configuration's `input`.")
-@click.option("--output", metavar="FILE", help="Instead of the configuration's `output`.")
+@config_option
 @click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override one value, such as video.pairs=4; may be given again.",
+    "--input",
+    "source",
+    metavar="FILE",
+    help="What to read. Default: the configuration's `input`.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
-@click.option("--dry-run", is_flag=True, help="Print where everything would run, and run nothing.")
 @click.option(
-    "--run-dir", metavar="DIR", help="For report, journal and logs; by default a new one in runs/."
+    "--output", metavar="FILE", help="What to write. Default: the configuration's `output`."
 )
-@click.option("-v", "--verbose", "verbosity", count=True, help="Tell more; -vv tells of each item.")
-def run(
-    config: str,
+@set_option
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Of all random numbers, as --set run.seed=N. Default: the configuration's, else 0.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse to run where the plan has to be bent to fit, as with fewer GPUs than asked for. "
+    "Default: warn, and run.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists. Default: refuse.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print where everything would run; load and run nothing. Default: run.",
+)
+@click.option(
+    "--run-dir",
+    metavar="DIR",
+    help="For report, journal, logs and unfinished work. Default: a new folder in runs/.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the report as JSON at the end, and nothing else. Default: one line.",
+)
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Show no progress and no summary; warnings stay. Default: both.",
+)
+@click.option(
+    "-v",
+    "--verbose",
+    "verbosity",
+    count=True,
+    help="Tell of the run's life; -vv of each item. Default: warnings only.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+@click.pass_context
+def runpipe(
+    context: click.Context,
+    config: str | None,
     source: str | None,
     output: str | None,
     overrides: tuple[str, ...],
+    seed: int | None,
+    strict: bool,
     overwrite: bool,
     dry_run: bool,
     run_dir: str | None,
+    as_json: bool,
+    quiet: bool,
     verbosity: int,
-) -> int:
+) -> None:
     """Run a staged diffusion pipeline: one process per stage, on one host with several GPUs.
 
     \b
-    runpipe --config demo.yaml
-    runpipe --config single_gpu.yaml --input in.mp4 --output out.mp4
+    runpipe --config demo
+    runpipe --config demo --set video.crf=10 --seed 7 --overwrite
+    runpipe --config single_gpu --input in.mp4 --output out.mp4
+    runpipe --config dual_gpu --input in.mp4 --output out.mp4 --dry-run
     """
-    from runtime.config import load_config
-    from runtime.pipeline import Pipeline
-    from runtime.plan_text import describe_plan
-    from runtime.progress import ProgressLine
-    from runtime.report import summary_line
-    from runtime.run import weights_notes
+    if context.invoked_subcommand:
+        refuse_options_before_command(context)
+        return
+    if config is None:
+        context.fail("--config is missing: say what to run, such as `runpipe --config demo`")
+    if dry_run and as_json:
+        context.fail("--json prints the report of a run, and --dry-run runs nothing; drop one")
+    asked = ["run.strict=true"] if strict else []
+    asked += [f"run.seed={seed}"] if seed is not None else []
+    request = RunRequest(
+        config=config,
+        overrides=(*overrides, *asked),
+        source=source,
+        output=output,
+        overwrite=overwrite,
+        run_dir=run_dir,
+        verbosity=verbosity,
+        quiet=quiet,
+    )
+    act = show_plan if dry_run else run_and_print_report if as_json else run_and_tell
+    act(request)
 
-    loaded = load_config(config, overrides)
-    with ExitStack() as stack:
-        pipeline = stack.enter_context(Pipeline(loaded, verbosity=verbosity))
-        if dry_run:
-            logs = stack.enter_context(tempfile.TemporaryDirectory(prefix="runpipe-"))
-            opened = pipeline.plan(run_dir=logs, input=source, output=output)
-            click.echo(describe_plan(opened))
-            return EXIT_OK
-        for note in weights_notes(loaded):
-            click.echo(f"runpipe: {note}", err=True)
-        progress = stack.enter_context(ProgressLine())
-        report = pipeline.run(
-            input=source,
-            output=output,
-            overwrite=overwrite,
-            run_dir=run_dir,
-            on_start=progress.show,
-        )
-    for warning in report.warnings:
-        click.echo(f"runpipe: warning: {warning}", err=True)
-    click.echo(summary_line(report))
-    return EXIT_OK
+
+for command in (check, doctor, schema, report, completion):
+    runpipe.add_command(command)
 
 
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
@@ -89,24 +160,43 @@ def _interrupt(signum: int, _frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line of this process and return its exit code."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
+    return answer(sys.argv[1:])
+
+
+def answer(arguments: list[str]) -> int:
+    """Do what the arguments say and return the exit code."""
     try:
-        return int(run.main(prog_name="runpipe", standalone_mode=False) or EXIT_OK)
+        code = runpipe.main(arguments, "runpipe", complete_var=VARIABLE, standalone_mode=False)
+        return int(code or EXIT_OK)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _say(_usage(error), error.exit_code)
+    except click.Abort as error:  # click's word for KeyboardInterrupt, before a run has begun
+        is_terminated = isinstance(error.__cause__, Terminated)
+        signum = signal.SIGTERM if is_terminated else signal.SIGINT
+        return _say(f"interrupted by {signum.name}", 128 + signum)
     except ConfigError as error:
-        return _say(error, EXIT_USAGE)
+        return _say(str(error), EXIT_USAGE)
     except RunInterrupted as error:
-        return _say(error, 128 + error.signum)
+        return _say(_with_notes(error), 128 + error.signum)
     except RunpipeError as error:
-        return _say(error, EXIT_FAILED)
+        return _say(_with_notes(error), EXIT_FAILED)
 
 
-def _say(error: Exception, code: int) -> int:
-    click.echo(f"runpipe: {error}", err=True)
+def _usage(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "runpipe"
+    return f"{error.format_message()} (see `{path} --help`)"
+
+
+def _with_notes(error: RunpipeError) -> str:
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])
+
+
+def _say(text: str, code: int) -> int:
+    click.echo(f"runpipe: {text}", err=True)
     return code
 
 

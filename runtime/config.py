@@ -6,16 +6,13 @@ constructors. Nothing is read from the environment, and no other place sets a de
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -26,43 +23,22 @@ from pydantic import (
 )
 
 from runtime.config_errors import explain
+from runtime.config_files import CONFIGS, PROJECT, find_config, read_config, shown
+from runtime.config_types import Count, CountOrAuto, Keywords, Seconds, StageName, Text, Use
 from runtime.errors import ConfigError
-from runtime.yaml_text import apply_override, parse_yaml, split_override, suggest
+from runtime.yaml_text import apply_override, split_override, suggest
 
-PROJECT = Path(__file__).resolve().parent.parent
-CONFIGS = PROJECT / "configs"
-
-
-def _stage_name(name: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ValueError("a stage name is made of a-z, 0-9 and _, and starts with a letter")
-    return name
-
-
-def _keyword(name: str) -> str:
-    if not name.isidentifier():
-        raise ValueError("not a keyword that a constructor could have")
-    return name
-
-
-def _use(use: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", use):
-        raise ValueError(f'wanted "module:Class", such as "stages.eden:Denoise", found {use!r}')
-    return use
-
-
-def _count_or_auto(value: object) -> object:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if not is_count and value != "auto":
-        raise ValueError(f"wanted `auto` or a whole number of at least 1, found {value!r}")
-    return value
-
-
-StageName = Annotated[str, Strict(), AfterValidator(_stage_name)]
-Keywords = Mapping[Annotated[str, Strict(), AfterValidator(_keyword)], JsonValue]
-Count = Annotated[int, Strict(), Field(ge=1)]
-CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
-Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+__all__ = [
+    "CONFIGS",
+    "PROJECT",
+    "PipelineConfig",
+    "RunConfig",
+    "StageConfig",
+    "dump_config",
+    "find_config",
+    "load_config",
+    "parse_config",
+]
 
 
 class _Part(BaseModel):
@@ -72,11 +48,19 @@ class _Part(BaseModel):
 class StageConfig(_Part):
     """One stage and where its replicas run."""
 
-    use: Annotated[str, Strict(), AfterValidator(_use)]  # "stages.eden:Denoise"
-    gpus: tuple[Annotated[int, Strict(), Field(ge=0)], ...] = ()  # one replica an entry; () = CPU
-    replicas: Count = 1  # of a CPU stage
-    assign: Literal["least_loaded", "round_robin"] = "least_loaded"  # which replica is next
-    options: Keywords = Field(default_factory=dict, alias="with")  # win over `model:` and `video:`
+    use: Use = Field(description="The class, as module:Class.", examples=["stages.eden:Denoise"])
+    gpus: tuple[Annotated[int, Strict(), Field(ge=0)], ...] = Field(
+        default=(), description="One replica for each GPU named here; none: it runs on the CPU."
+    )
+    replicas: Count = Field(default=1, description="Workers of a CPU stage.")
+    assign: Literal["least_loaded", "round_robin"] = Field(
+        default="least_loaded", description="Which replica gets the next item."
+    )
+    options: Keywords = Field(
+        default_factory=dict,
+        alias="with",
+        description="Keywords of its constructor; they win over `model` and `video`.",
+    )
 
     @model_validator(mode="after")
     def _one_way_to_count(self) -> Self:
@@ -96,26 +80,53 @@ class StageConfig(_Part):
 class RunConfig(_Part):
     """How to run, whatever the pipeline is."""
 
-    seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
-    window: CountOrAuto = "auto"  # items under way; auto = as many as the plan finds needed
-    hang_s: Seconds = 60.0  # a worker without heartbeat for this long is killed
-    stop_grace_s: Seconds = 10.0  # between asking a worker to stop, SIGTERM and SIGKILL
-    threads: CountOrAuto = "auto"  # of one worker; auto = the cores shared out by the plan
+    seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = Field(
+        default=0, description="Of all random numbers; the same seed gives the same bytes."
+    )
+    window: CountOrAuto = Field(
+        default="auto", description="Items under way; auto: as many as the plan finds needed."
+    )
+    hang_s: Seconds = Field(
+        default=60.0, description="Seconds without a heartbeat after which a worker is killed."
+    )
+    stop_grace_s: Seconds = Field(
+        default=10.0, description="Seconds between asking a worker to stop, SIGTERM and SIGKILL."
+    )
+    threads: CountOrAuto = Field(
+        default="auto", description="Of one stage; auto: the usable cores, shared out."
+    )
+    strict: Annotated[bool, Strict()] = Field(
+        default=False,
+        description="Refuse to run where the plan had to be bent to fit, as with fewer GPUs.",
+    )
 
 
 class PipelineConfig(_Part):
     """A whole pipeline: its stages in data-flow order, the first a source, the last a sink."""
 
-    pipeline: Annotated[str, Strict(), Field(min_length=1)]  # "interpolate"
-    input: Annotated[str, Strict(), Field(min_length=1)] | None = None
-    output: Annotated[str, Strict(), Field(min_length=1)] | None = None
+    pipeline: Text = Field(
+        description="What the pipeline does, in a word.", examples=["interpolate"]
+    )
+    input: Text | None = Field(default=None, description="The input, relative to this file.")
+    output: Text | None = Field(
+        default=None, description="The output, relative to where the command is run."
+    )
     model: Keywords = Field(
-        default_factory=dict
-    )  # defaults for constructor keywords of that name, in every stage
-    video: Keywords = Field(default_factory=dict)  # likewise
-    stages: Mapping[StageName, StageConfig]
-    groups: tuple[tuple[StageName, ...], ...] = ()  # stages that share one worker
-    run: RunConfig = RunConfig()
+        default_factory=dict,
+        description="Keywords for the constructors of all stages that have them.",
+    )
+    video: Keywords = Field(default_factory=dict, description="Likewise, of the video.")
+    stages: Mapping[StageName, StageConfig] = Field(
+        description="The stages by name, in data-flow order.",
+        examples=[{"read": {"use": "stages.video:ReadVideo"}, "next": {"use": "module:Class"}}],
+        json_schema_extra={"minProperties": 2, "additionalProperties": False},
+    )
+    groups: tuple[tuple[StageName, ...], ...] = Field(
+        default=(), description="Lists of stages that share one worker."
+    )
+    run: RunConfig = Field(
+        default_factory=RunConfig, description="How to run, whatever the pipeline is."
+    )
 
     _path: Path | None = PrivateAttr(default=None)
 
@@ -172,24 +183,6 @@ class PipelineConfig(_Part):
                 )
 
 
-def find_config(name_or_path: str | Path) -> Path:
-    """Return the file: a path, or a name here or in configs/, with or without `.yaml`.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    names = (str(name_or_path), f"{name_or_path}.yaml")
-    folders = (Path(), CONFIGS) if Path(name_or_path).name == str(name_or_path) else (Path(),)
-    for path in (folder / name for folder in folders for name in names):
-        if path.is_file():
-            return path
-    known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-    raise ConfigError(
-        f"{name_or_path}: no such config, neither a file nor a name in configs/; "
-        + suggest(str(name_or_path), known)
-    )
-
-
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Read, override, check and resolve a configuration.
 
@@ -201,15 +194,7 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pipe
         ConfigError: missing, unreadable, of the wrong shape, or contradicting itself.
     """
     path = find_config(name_or_path)
-    try:
-        data = parse_yaml(path.read_text(encoding="utf-8"))
-        if data is None:
-            raise ConfigError("is empty")
-        if not isinstance(data, dict):
-            raise ConfigError(f"wanted a mapping with `pipeline` and `stages`, found {data!r:.40}")
-    except (ConfigError, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{_shown(path)}: {error}") from error
-    return parse_config(data, overrides, path=path.absolute())
+    return parse_config(read_config(path), overrides, path=path.absolute())
 
 
 def parse_config(
@@ -220,7 +205,7 @@ def parse_config(
     Raises:
         ConfigError: of the wrong shape, or contradicting itself.
     """
-    where = _shown(path) if path else "config"
+    where = shown(path) if path else "config"
     for override in overrides:
         data = _override(data, override)
     try:
@@ -285,8 +270,3 @@ def _place(stage: StageConfig) -> str:
 
 def _replicas(count: int) -> str:
     return f"{count} replica{'s' if count != 1 else ''}"
-
-
-def _shown(path: Path) -> str:
-    absolute = path.absolute()
-    return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path)

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import get_args
 
+import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from runtime.yaml_text import split_override, suggest
@@ -29,6 +31,17 @@ _BOUNDS = {
     "literal_error": ("", "expected"),
 }
 _SHOWN_CHARS = 40  # of a wrong value
+# What other programs call it; no spelling would lead from there to ours.
+_GPUS = "did you mean `gpus`, which each stage has of its own?"
+_PAIRS = "did you mean `video.pairs`, the frame pairs computed together?"
+_ELSEWHERE = {
+    "batch_size": _PAIRS,
+    "device": _GPUS,
+    "device_id": _GPUS,
+    "device_ids": _GPUS,
+    "devices": _GPUS,
+    "use_batch_inference": "leave it out: batches are fixed by `video.pairs`",
+}
 
 
 def explain(
@@ -48,16 +61,21 @@ def explain(
     where = next((f"--set {each}" for each in overrides[::-1] if _sets(each, path)), where)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     key = f"{'.'.join(path)}: " if path else ""
-    return f"{where}: {key}{_message(errors[0], _known_at(model, path[:-1]))}{more}"
+    return f"{where}: {key}{_message(errors[0], _fields_at(model, path[:-1]))}{more}"
 
 
-def _message(details: ErrorDetails, known: Iterable[str]) -> str:
+def key_hint(key: str, known: Iterable[str]) -> str:
+    """Return what to write instead of an unknown key: "did you mean `gpus`?"."""
+    return _ELSEWHERE.get(key) or suggest(key, known)
+
+
+def _message(details: ErrorDetails, fields: Mapping[str, FieldInfo]) -> str:
     kind, found = details["type"], details["input"]
     context = details.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key; {suggest(str(details['loc'][-1]), known)}"
+        return f"unknown key; {key_hint(str(details['loc'][-1]), fields)}"
     if kind == "missing":
-        return "missing"
+        return f"missing; {_example(str(details['loc'][-1]), fields)}"
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_too_short":
@@ -100,12 +118,22 @@ def _sets(override: str, path: tuple[str, ...]) -> bool:
     return shared > 0 and keys[:shared] == path[:shared]
 
 
-def _known_at(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+def _example(key: str, fields: Mapping[str, FieldInfo]) -> str:
+    (example,) = fields[key].examples or ("...",)
+    text = yaml.safe_dump({key: example}, default_flow_style=True, sort_keys=False, width=1000)
+    return f"give it, such as `{text.strip()[1:-1]}`"
+
+
+def _fields_at(model: type[BaseModel], path: tuple[str, ...]) -> dict[str, FieldInfo]:
     for part in path:
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        fields = _fields(model)
         inside = _models_in(fields[part].annotation) if part in fields else []
         model = next(iter(inside), model)  # none: the name of a stage, and not a key
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return _fields(model)
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _models_in(annotation: object) -> list[type[BaseModel]]:

@@ -39,6 +39,7 @@ class Pipeline:
             verbosity: of the logs: 0 warns on stderr, 1 tells of the run, 2 of each item.
         """
         self.config = config
+        self.run_dir: Path | None = None  # of the last run
         self._inline, self._verbosity = inline, verbosity
         self._host = probe_host()
         self._crew: Fleet | InlineCrew | None = None
@@ -72,6 +73,7 @@ class Pipeline:
         job = self._job(input, output, overwrite=overwrite)
         wanted = Path(run_dir) if run_dir else None
         folder, is_new = make_run_dir(wanted, pipeline=self.config.pipeline)
+        self.run_dir = folder
         run = Run(self.config, replace(job, work_dir=str(folder)), is_new=is_new)
         on_start(run.tally)
         with ExitStack() as stack:

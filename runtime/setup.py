@@ -5,7 +5,6 @@ The same for worker processes and inline: a `Crew` is whoever answers.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from ipc.messages import (
 )
 from ipc.records import StageDescription, StageUse
 from runtime.config import PipelineConfig
+from runtime.config_errors import key_hint
 from runtime.errors import ConfigError, PlanError
 from runtime.host import Host
 from runtime.hosted import pack
@@ -80,10 +80,15 @@ class Setup:
         self._loaded = False
 
     def describe(self) -> None:
-        """Start the workers, once for all jobs; build the stages, check that they fit together."""
+        """Start the workers, once for all jobs; build the stages, check that they fit together.
+
+        Raises:
+            ConfigError: they do not, or not on this host.
+        """
         if self.workers:
             return
         workers, self._warnings = plan_workers(self._config, self._host)
+        self._refuse_if_strict(self._warnings)
         self._crew.start(workers)
         self.workers = workers
         configured = self._crew.ask(
@@ -112,8 +117,7 @@ class Setup:
         for section, keywords in (("model", self._config.model), ("video", self._config.video)):
             for key in keywords:
                 if key not in known:
-                    near = difflib.get_close_matches(key, known, 1)
-                    hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
+                    hint = key_hint(key, known)
                     raise ConfigError(f"{section}.{key}: no stage takes it; {hint}")
 
     def open(self, job: Job, warnings: Iterable[str] = ()) -> OpenedJob:
@@ -158,7 +162,7 @@ class Setup:
         """Make all workers ready, for smaller items where one cannot take items that large.
 
         Raises:
-            PlanError: not even the smallest items fit.
+            PlanError: not even the smallest items fit, or `run.strict` asks for these.
         """
         warnings: list[str] = []
         while True:
@@ -171,10 +175,15 @@ class Setup:
             warning = f"items of size {opened.item_size} do not fit into memory; {size} is taken"
             logger.warning("%s", warning)
             warnings.append(warning)
+            self._refuse_if_strict(warnings)
             smaller = self.open(replace(opened.job, size=size), warnings)
             if smaller.item_size >= opened.item_size:
                 raise PlanError(f"{warning}, and the source makes none so small")
             opened = smaller
+
+    def _refuse_if_strict(self, warnings: Sequence[str]) -> None:
+        if self._config.run.strict and warnings:
+            raise PlanError(f"{'; '.join(warnings)}; refused, as --strict (`run.strict`) says")
 
     def _ask_all(self, kind: type[M], question: AnyMessage) -> dict[str, M]:
         return self._crew.ask(kind, {worker.name: question for worker in self.workers})

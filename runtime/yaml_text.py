@@ -13,7 +13,20 @@ import yaml
 
 from runtime.errors import ConfigError
 
+MAX_VALUES = 100_000  # with those that aliases repeat: ten lines can make as many as one likes
 _MERGE_TAG = "tag:yaml.org,2002:merge"
+# What the parser says of the slips that people make, in words that tell the way out.
+_PLAIN = {
+    r"found character '\t'": "a tab; YAML is indented with spaces",
+    "found character": "text that starts with a sign of YAML's own; put it in quotes",
+    "expected <block end>": "the indentation does not fit the lines above",
+    "mapping values are not allowed": (
+        "a `:` where none can be; put text that has one in quotes, or mend the indentation"
+    ),
+    "could not find expected ':'": "a key without `: ` behind it",
+    "expected a single document": "a second document; leave out the line `---`",
+    "found undefined alias": "an alias (`*name`) of nothing; put text that starts with * in quotes",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,7 +50,7 @@ def parse_yaml(text: str) -> object:
     """Return what one YAML document says; None for an empty one.
 
     Raises:
-        ConfigError: broken YAML, with line and column; a duplicate key.
+        ConfigError: broken YAML, with line and column; a duplicate key; aliases without end.
     """
     try:
         loader = _Loader(text)
@@ -56,6 +69,7 @@ def parse_yaml(text: str) -> object:
         raise ConfigError(f"broken value: {error}") from error
     except RecursionError as error:
         raise ConfigError("nested too deeply") from error
+    _expanded(value, {})
     return value
 
 
@@ -107,4 +121,25 @@ def _where(error: yaml.MarkedYAMLError) -> str:
 
 
 def _what(error: yaml.MarkedYAMLError) -> str:
-    return " ".join(filter(None, (error.context, error.problem))) or "broken YAML"
+    said = " ".join(filter(None, (error.context, error.problem)))
+    return next((plain for part, plain in _PLAIN.items() if part in said), said) or "broken YAML"
+
+
+def _expanded(value: object, sizes: dict[int, int]) -> int:
+    """Return how many values there are, with everything that aliases repeat.
+
+    Raises:
+        ConfigError: a value that holds itself, or more than MAX_VALUES.
+    """
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in sizes:
+        sizes[id(value)] = -1  # not known yet: whoever meets this is inside of it
+        parts = value.values() if isinstance(value, dict) else value
+        sizes[id(value)] = 1 + sum(_expanded(part, sizes) for part in parts)
+    size = sizes[id(value)]
+    if size < 0:
+        raise ConfigError("an alias (`*name`) stands inside of what it names")
+    if size > MAX_VALUES:
+        raise ConfigError(f"its aliases (`*name`) make more than {MAX_VALUES} values")
+    return size

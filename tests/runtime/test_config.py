@@ -91,6 +91,7 @@ def test_a_dump_has_every_default_and_loads_as_the_same(here):
         "hang_s": 60.0,
         "stop_grace_s": 10.0,
         "threads": "auto",
+        "strict": False,
     }
     assert yaml.safe_load(text)["stages"]["read"] == {
         "use": "stages.video:ReadVideo",
@@ -144,14 +145,6 @@ def test_a_config_is_found_here_and_in_the_project(here):
     shutil.copy("/dev/null", "demo.yaml")
     assert find_config("demo") == Path("demo.yaml")
     assert find_config(CONFIGS / "demo.yaml") == CONFIGS / "demo.yaml"
-
-
-@pytest.mark.parametrize("name", ["dem", "yaml", "nope/demo", "", "/"])
-def test_a_config_that_is_nowhere_is_said_with_those_there_are(here, name):
-    with pytest.raises(ConfigError) as caught:
-        find_config(name)
-    assert str(caught.value).startswith(f"{name}: no such config")
-    assert "demo" in str(caught.value)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -24,6 +24,7 @@ stages:
 groups: [[denoise, decode]]
 run: {seed: 7}
 """
+STAGES = "{read: {use: 'stages.video:ReadVideo'}, next: {use: 'module:Class'}}"
 
 
 @pytest.fixture
@@ -51,14 +52,75 @@ def refused(text, *overrides):
     ("old", "new", "message"),
     [
         ("gpus", "gpu", "stages.denoise.gpu: unknown key; did you mean `gpus`?"),
-        ("seed", "xyz", "run.xyz: unknown key; known: seed, window, hang_s, stop_grace_s, threads"),
+        (
+            "seed",
+            "xyz",
+            "run.xyz: unknown key; known: seed, window, hang_s, stop_grace_s, threads, strict",
+        ),
         ("video:", "vidio:", "vidio: unknown key; did you mean `video`?"),
         (
             "denoise: {use",
             "denoise: {us",
             "stages.denoise.us: unknown key; did you mean `use`? (and 1 more)",
         ),
-        ("pipeline: interpolate", "", "pipeline: missing"),
+        (
+            "pipeline: interpolate",
+            "",
+            "pipeline: missing; give it, such as `pipeline: interpolate`",
+        ),
+        (
+            '{use: "stages.video:ReadVideo"}',
+            "{}",
+            "stages.read.use: missing; give it, such as `use: 'stages.eden:Denoise'`",
+        ),
+        (
+            "video:",
+            "device_ids: [0]\nvideo:",
+            "device_ids: unknown key; did you mean `gpus`, which each stage has of its own?",
+        ),
+        (
+            "gpus: [0], with",
+            "device_ids: [0], with",
+            "stages.denoise.device_ids: unknown key; "
+            "did you mean `gpus`, which each stage has of its own?",
+        ),
+        (
+            "seed: 7",
+            "batch_size: 7",
+            "run.batch_size: unknown key; "
+            "did you mean `video.pairs`, the frame pairs computed together?",
+        ),
+        (
+            "run:",
+            "use_batch_inference: true\nrun:",
+            "use_batch_inference: unknown key; leave it out: batches are fixed by `video.pairs`",
+        ),
+        ("seed: 7", "strict: 1", "run.strict: wanted true or false, found 1"),
+        ("  denoise:", "\tdenoise:", "line 8, column 1: a tab; YAML is indented with spaces"),
+        (
+            "  denoise:",
+            " denoise:",
+            "line 8, column 2: the indentation does not fit the lines above",
+        ),
+        (
+            "clip.mp4",
+            "a: b",
+            "line 2, column 9: a `:` where none can be; put text that has one in quotes, "
+            "or mend the indentation",
+        ),
+        (
+            "clip.mp4",
+            "@clip.mp4",
+            "line 2, column 8: text that starts with a sign of YAML's own; put it in quotes",
+        ),
+        (
+            "clip.mp4",
+            "*clip",
+            "line 2, column 8: an alias (`*name`) of nothing; "
+            "put text that starts with * in quotes",
+        ),
+        ("model:", "---\nmodel:", "line 4, column 1: a second document; leave out the line `---`"),
+        ("video: {", "video: &v {x: *v, ", "an alias (`*name`) stands inside of what it names"),
         ("seed: 7", "seed: seven", "run.seed: wanted a whole number, found the text 'seven'"),
         ("seed: 7", "seed: -1", "run.seed: wanted at least 0, found -1"),
         ("seed: 7", "hang_s: 0", "run.hang_s: wanted more than 0.0, found 0"),
@@ -153,8 +215,8 @@ def test_a_mistake_is_answered_in_one_line(here, old, new, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty"),
-        ("# nothing\n", "is empty"),
+        ("# nothing\n", "is empty; start from a copy of configs/demo.yaml"),
+        ("pipeline: p\n", f"stages: missing; give it, such as `stages: {STAGES}`"),
         ("- 1\n", "wanted a mapping with `pipeline` and `stages`, found [1]"),
         ("[" * 600 + "]" * 600, "nested too deeply"),
     ],
@@ -168,10 +230,11 @@ def test_one_stage_is_no_pipeline(here):
     assert "has a source, which is the first stage, and a sink" in refused(text)
 
 
-def test_text_that_is_not_utf8_is_said(here):
-    Path("yaml/c.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"^yaml/c\.yaml: 'utf-8' codec can't decode byte 0xff"):
-        load_config("yaml/c.yaml")
+def test_aliases_that_multiply_are_refused_at_once(here):
+    lines = ["  a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 8)}]" for n in range(1, 9)]
+    text = GOOD.replace("video: {pairs: 2}", "\n".join(["video:", *lines]))
+    assert refused(text) == "yaml/c.yaml: its aliases (`*name`) make more than 100000 values"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What the command line can do, a file each. Importing one imports click and nothing heavy."""

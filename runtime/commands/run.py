@@ -1,0 +1,113 @@
+"""What plain `runpipe --config X` does: run a pipeline, or print where it would run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.config_files import shown
+from runtime.errors import ConfigError, RunpipeError
+
+if TYPE_CHECKING:
+    from runtime.config import PipelineConfig
+    from runtime.report import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What was asked for on the command line."""
+
+    config: str
+    overrides: tuple[str, ...]
+    source: str | None
+    output: str | None
+    overwrite: bool
+    run_dir: str | None
+    verbosity: int
+    quiet: bool
+
+
+def show_plan(request: RunRequest) -> None:
+    """Print workers, pools and links; run nothing."""
+    import tempfile
+
+    from runtime.pipeline import Pipeline
+    from runtime.plan_text import describe_plan
+
+    config = _load(request)
+    with ExitStack() as stack:
+        logs = stack.enter_context(tempfile.TemporaryDirectory(prefix="runpipe-"))
+        pipeline = stack.enter_context(Pipeline(config, verbosity=request.verbosity))
+        opened = pipeline.plan(run_dir=logs, input=request.source, output=request.output)
+        click.echo(describe_plan(opened))
+
+
+def run_and_tell(request: RunRequest) -> None:
+    """Run; then say in one line what was done."""
+    from runtime.report import summary_line
+
+    report = _run(request, on_failure=lambda _folder: None)
+    if not request.quiet:
+        click.echo(summary_line(report))
+
+
+def run_and_print_report(request: RunRequest) -> None:
+    """Run; then print the report as JSON, and nothing else, also of a run that failed."""
+    import msgspec
+
+    report = _run(request, on_failure=_print_report)
+    click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+
+
+def _load(request: RunRequest) -> PipelineConfig:
+    from runtime.commands.constructors import check_stages
+    from runtime.config import load_config
+
+    config = load_config(request.config, request.overrides)
+    check_stages(config)  # the workers would say the same, some seconds later
+    return config
+
+
+def _run(request: RunRequest, *, on_failure: Callable[[Path], None]) -> Report:
+    from runtime.pipeline import Pipeline
+    from runtime.progress import ProgressLine
+    from runtime.run import weights_notes
+
+    config = _load(request)
+    with ExitStack() as stack:
+        pipeline = stack.enter_context(Pipeline(config, verbosity=request.verbosity))
+        for note in weights_notes(config):
+            _warn(note)
+        progress = None if request.quiet else stack.enter_context(ProgressLine())
+        try:
+            report = pipeline.run(
+                input=request.source,
+                output=request.output,
+                overwrite=request.overwrite,
+                run_dir=request.run_dir,
+                on_start=progress.show if progress else lambda _tally: None,
+            )
+        except ConfigError:  # it has not begun, and there is no report
+            raise
+        except RunpipeError as error:
+            folder = pipeline.run_dir
+            if folder and (folder / "report.json").exists():
+                error.add_note(f"see `runpipe report {shown(folder)}`")
+                on_failure(folder)
+            raise
+    for warning in report.warnings:
+        _warn(f"warning: {warning}")
+    return report
+
+
+def _print_report(folder: Path) -> None:
+    click.echo((folder / "report.json").read_text(), nl=False)
+
+
+def _warn(text: str) -> None:
+    click.echo(f"runpipe: {text}", err=True)

@@ -66,10 +66,10 @@ class Inbox(_End):
             WouldBlock: there is none.
             ProtocolError: what came is no message of ours.
         """
-        try:
-            parts = self.socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again as error:
-            raise WouldBlock(f"{self.endpoint}: no message") from error
+        # Asking first is far cheaper than zmq.Again, and every wait ends with an empty inbox.
+        if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            raise WouldBlock(f"{self.endpoint}: no message")
+        parts = self.socket.recv_multipart(zmq.NOBLOCK)
         if len(parts) != 1:
             raise ProtocolError(f"{self.endpoint}: a message of {len(parts)} parts")
         return decode(parts[0])

@@ -33,6 +33,7 @@ from runtime.process import WorkerProcess, start_process
 logger = logging.getLogger(__name__)
 
 LONGEST_NAME = len("/999999.pulse")  # of a socket
+START_S = 60.0  # how long a process may take to its first message, whatever `hang_s` is
 LAST_WORDS_S = 0.1  # how long a dead worker's last message may still be under way
 
 M = TypeVar("M", bound=AnyMessage)
@@ -200,15 +201,20 @@ class Fleet:
         raise WorkerDied(worker.plan.name, worker.process.wait())
 
     def _until(self, deadline: float | None) -> float:
-        next_hang = min((w.heard for w in self.workers.values()), default=0.0) + self._hang_s
+        next_hang = min((self._hangs_at(worker) for worker in self.workers.values()), default=0.0)
         return min(next_hang, deadline or next_hang) - time.monotonic() + 0.001
 
     def _check_heartbeats(self) -> None:
         now = time.monotonic()
         for worker in self.workers.values():
-            if now - worker.heard > self._hang_s and worker.process.poll() is None:
+            if now > self._hangs_at(worker) and worker.process.poll() is None:
                 waited_s = now - worker.heard
                 raise WorkerHung(worker.plan.name, "no heartbeat", waited_s=waited_s)
+
+    def _hangs_at(self, worker: WorkerProcess) -> float:
+        """Return when a silent worker counts as hung; a Python that starts is silent for long."""
+        has_started = worker.outbox is not None
+        return worker.heard + (self._hang_s if has_started else max(self._hang_s, START_S))
 
     # --- stopping ---
 

@@ -10,7 +10,9 @@ import pytest
 from runtime.config import parse_config
 from runtime.errors import ConfigError, PlanError, RunpipeError, StageFailed
 from runtime.fleet import Fleet
+from runtime.host import probe_host
 from runtime.pipeline import Pipeline
+from runtime.plan import plan_workers
 from runtime.report import load_report
 from runtime.run_dir import kept_to_ourselves, make_run_dir
 
@@ -252,3 +254,11 @@ def test_ctrl_c_while_the_report_is_written_still_leaves_one(
     with Pipeline(make_config()) as pipeline, pytest.raises(RunpipeError, match="after 5 of 5"):
         run(pipeline, numbers(5), tmp_path)
     assert load_report(tmp_path / "run/report.json").status == "interrupted"
+
+
+def test_a_process_that_is_still_starting_has_not_hung(tmp_path):
+    """Seen on a busy machine with a `hang_s` of 1.5: Python takes its time, and says nothing."""
+    workers, _warnings = plan_workers(config(), probe_host())
+    with Fleet(run_dir=tmp_path, hang_s=0.001, stop_grace_s=10) as fleet:
+        fleet.start(workers)
+        assert set(fleet.pids()) == {"read/0", "add/0", "write/0"}

@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from ipc.errors import Closed, ProtocolError
@@ -107,4 +106,3 @@ def test_a_pool_with_views_is_not_unmapped_under_them(pool):
 
 def test_slots_start_where_vectors_like_it():
     assert [align(n) for n in (0, 1, 256, 257)] == [0, 256, 256, 512]
-    assert np.lcm(256, 64) == 256

@@ -12,7 +12,8 @@ from types import TracebackType
 import zmq
 
 from ipc.errors import PeerLost, ProtocolError, WouldBlock
-from ipc.messages import MAX_MESSAGE_BYTES, AnyMessage, decode, encode
+from ipc.message import MAX_MESSAGE_BYTES
+from ipc.messages import AnyMessage, decode, encode
 
 # Most messages that wait in one socket. The admission window bounds what is under way to a few
 # messages an item, so this is reached only when the other end has stopped taking any.
@@ -58,6 +59,9 @@ class Inbox(_End):
         self.socket.rcvhwm = MAX_QUEUED
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self.socket.bind(endpoint)
+        self.has_message = False  # a wait saw one, and nothing was received since
+        self._poller = zmq.Poller()
+        self._poller.register(self.socket, zmq.POLLIN)
 
     def receive(self) -> AnyMessage:
         """Return the next message.
@@ -66,13 +70,25 @@ class Inbox(_End):
             WouldBlock: there is none.
             ProtocolError: what came is no message of ours.
         """
-        # Asking first is far cheaper than zmq.Again, and every wait ends with an empty inbox.
-        if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        message = self.try_receive()
+        if message is None:
             raise WouldBlock(f"{self.endpoint}: no message")
-        parts = self.socket.recv_multipart(zmq.NOBLOCK)
-        if len(parts) != 1:
-            raise ProtocolError(f"{self.endpoint}: a message of {len(parts)} parts")
-        return decode(parts[0])
+        return message
+
+    def try_receive(self) -> AnyMessage | None:
+        """Return the next message; None if there is none.
+
+        Raises:
+            ProtocolError: what came is no message of ours.
+        """
+        # After a wait that saw one nobody need ask again. Asking with a poller takes half the time
+        # of asking for ZMQ_EVENTS, and a quarter of that of zmq.Again.
+        if not self.has_message and not self._poller.poll(0):
+            return None
+        self.has_message = False
+        # Each part is decoded by itself: our outboxes send messages of one part only, and to ask
+        # whether more belong to it would take longer than to receive it.
+        return decode(self.socket.recv(zmq.NOBLOCK))
 
     def __enter__(self) -> Inbox:
         """Return the inbox."""
@@ -118,8 +134,9 @@ class Watch:
 
     def __init__(self, *inboxes: Inbox) -> None:
         self._poller = zmq.Poller()
-        for inbox in inboxes:
-            self._poller.register(inbox.socket, zmq.POLLIN)
+        self._inboxes = {inbox.socket: inbox for inbox in inboxes}
+        for socket in self._inboxes:
+            self._poller.register(socket, zmq.POLLIN)
 
     def add(self, fd: int) -> None:
         """Wake when `fd` (a pidfd, a pipe) is readable or its other end is closed."""
@@ -135,4 +152,10 @@ class Watch:
         `timeout_s` None waits until there is one.
         """
         timeout_ms = None if timeout_s is None else max(0, round(timeout_s * 1000))
-        return {ready for ready, _events in self._poller.poll(timeout_ms) if isinstance(ready, int)}
+        woken = set()
+        for ready, _events in self._poller.poll(timeout_ms):
+            if isinstance(ready, int):
+                woken.add(ready)
+            else:
+                self._inboxes[ready].has_message = True
+        return woken

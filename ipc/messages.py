@@ -11,94 +11,30 @@ from __future__ import annotations
 import msgspec
 
 from ipc.errors import ProtocolError
-from ipc.records import (
-    FileSum,
-    ItemAttempt,
-    LinkStats,
-    Peer,
-    PoolAddress,
-    StageDescription,
-    StageTensor,
-    StageUse,
-    TensorHandle,
-    TensorPlace,
+from ipc.message import Message
+from ipc.records import FileSum, ItemAttempt, JobUsage, TensorHandle
+from ipc.setup_messages import (
+    CloseJob,
+    Configure,
+    Configured,
+    Finish,
+    Finished,
+    JobClosed,
+    JobOpened,
+    Load,
+    Loaded,
+    OpenJob,
+    OpenSource,
+    Prepare,
+    Prepared,
+    SetupFailed,
+    SourceOpened,
+    Specified,
+    Specify,
+    Started,
 )
 
-MAX_META_BYTES = 64 * 1024  # small facts only; what is larger is a tensor
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # a hostile or broken peer cannot make us take more
-
-
-class Message(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    tag=True,
-    tag_field="type",
-    forbid_unknown_fields=True,
-):
-    """Base of every message; `tag=True` writes the class name on the wire."""
-
-    sender: str  # "denoise/0"
-    incarnation: int  # of the sender; +1 at every restart
-
-
-# --- supervisor -> worker: from a bare process to an open job -----------------------------------
-
-
-class Configure(Message, frozen=True):
-    """supervisor -> worker: build these stages; answered by `Configured`."""
-
-    stages: tuple[StageUse, ...]
-
-
-class OpenSource(Message, frozen=True):
-    """supervisor -> the source's worker: open the job's input; answered by `SourceOpened`."""
-
-    job: bytes
-
-
-class Specify(Message, frozen=True):
-    """supervisor -> worker: what would an item of these facts write? Answered by `Specified`."""
-
-    facts: bytes
-
-
-class Load(Message, frozen=True):
-    """supervisor -> worker: read the weights; answered by `Loaded`."""
-
-    device: str  # "cpu", "cuda:0" (its own numbering: it sees one GPU)
-
-
-class Prepare(Message, frozen=True):
-    """supervisor -> worker: get ready for items of these facts; answered by `Prepared`."""
-
-    facts: bytes
-    size: int
-
-
-class OpenJob(Message, frozen=True):
-    """supervisor -> worker: open pools and peers; answered by `JobOpened`."""
-
-    facts: bytes
-    path: tuple[str, ...]  # all stages, in data-flow order
-    pools: tuple[PoolAddress, ...]  # those it writes or reads
-    owners: dict[str, str]  # pool -> worker, of all pools: handles of others pass through
-    places: tuple[TensorPlace, ...]  # in a slot of its own pool
-    peers: tuple[Peer, ...]  # all workers of the run, itself too
-    round_robin: tuple[str, ...]  # stages whose replicas take turns
-    items_per_segment: int  # of the pipeline's sink
-    num_items: int
-    durable: tuple[int, ...]  # items that an earlier run finished; nobody will send them
-
-
-class CloseJob(Message, frozen=True):
-    """supervisor -> worker: let go of pools and peers; answered by `JobClosed`."""
-
-
-class Finish(Message, frozen=True):
-    """supervisor -> first replica of the sink: join these items; answered by `Finished`."""
-
-    items: tuple[int, ...]
+# The messages from a bare process to an open job, and back, are in `ipc/setup_messages.py`.
 
 
 class Stop(Message, frozen=True):
@@ -147,50 +83,6 @@ class PeerDied(Message, frozen=True):
 # --- worker -> supervisor -------------------------------------------------------------------------
 
 
-class Started(Message, frozen=True):
-    """worker -> supervisor: my inboxes are bound, connect to them."""
-
-
-class Configured(Message, frozen=True):
-    """worker -> supervisor: the stages are built."""
-
-    stages: tuple[StageDescription, ...]
-
-
-class SourceOpened(Message, frozen=True):
-    """worker -> supervisor: the input is open."""
-
-    facts: bytes
-    num_items: int
-    item_size: int  # what `Prepare` will ask for
-    unit: str  # "frame pairs"
-    num_units: int
-
-
-class Specified(Message, frozen=True):
-    """worker -> supervisor: what an item of these facts writes here."""
-
-    tensors: tuple[StageTensor, ...]
-
-
-class Loaded(Message, frozen=True):
-    """worker -> supervisor: the weights are in place."""
-
-    load_s: float
-    versions: dict[str, str]  # {"torch": "2.13.0"} of the libraries that shape the result
-
-
-class Prepared(Message, frozen=True):
-    """worker -> supervisor: ready for items of this size, the largest that fits here."""
-
-    size: int
-    prepare_s: float
-
-
-class JobOpened(Message, frozen=True):
-    """worker -> supervisor: pools and peers are open; items may come."""
-
-
 class Heartbeat(Message, frozen=True):
     """worker (its small thread) -> supervisor: alive; what runs, for how long, how far."""
 
@@ -198,6 +90,9 @@ class Heartbeat(Message, frozen=True):
     attempt: int
     running_s: float
     progress: float  # 0 to 1, as far as the stage tells
+    num_here: int  # items queued or running
+    waits_for: str  # "encode", "a slot freed by decode"; "" while a stage runs
+    usage: JobUsage  # of the open job so far, or of the last one
 
 
 class ItemWritten(Message, frozen=True):
@@ -232,34 +127,6 @@ class Held(Message, frozen=True):
 
     dead: str  # the worker whose death was asked about
     items: tuple[ItemAttempt, ...]
-
-
-class Finished(Message, frozen=True):
-    """the sink's worker -> supervisor: the output has its final name."""
-
-    warnings: tuple[str, ...]
-
-
-class JobClosed(Message, frozen=True):
-    """worker -> supervisor: nothing of the job is open here any more; what it cost."""
-
-    items: int
-    busy_s: float
-    cpu_user_s: float
-    cpu_system_s: float
-    max_rss_bytes: int
-    gpu_peak_bytes: int
-    links: tuple[LinkStats, ...]
-
-
-class SetupFailed(Message, frozen=True):
-    """worker -> supervisor: I could not do what I was told before items came, and I exit."""
-
-    what: str  # "Load"
-    stage: str  # "" where it is no single one
-    error: str
-    traceback: str
-    users_mistake: bool  # the message alone helps; no traceback
 
 
 # fmt: off

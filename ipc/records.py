@@ -78,6 +78,14 @@ class StageTensor(Record, frozen=True):
     dtype: str
 
 
+class StageMemory(Record, frozen=True):
+    """About how much memory of its worker's device a stage takes."""
+
+    stage: str
+    weights_bytes: int
+    work_bytes: int  # at most at once, while an item runs
+
+
 class ItemAttempt(Record, frozen=True):
     """An item and how often it has been admitted before."""
 
@@ -101,3 +109,15 @@ class LinkStats(Record, frozen=True):
     items: int
     bytes: int  # of the tensors that were read
     wait_s: float  # idle until an item came from this peer
+
+
+class JobUsage(Record, frozen=True):
+    """What a job has cost one worker so far."""
+
+    items: int = 0  # that its last stage has run
+    busy_s: float = 0.0  # in stages
+    cpu_user_s: float = 0.0
+    cpu_system_s: float = 0.0
+    max_rss_bytes: int = 0  # of the process since it started
+    gpu_peak_bytes: int = 0  # of torch's allocator, likewise
+    links: tuple[LinkStats, ...] = ()

@@ -78,13 +78,15 @@ def _print_version(context: click.Context, _option: click.Parameter, is_asked: b
     "--json",
     "as_json",
     is_flag=True,
-    help="Print the report as JSON at the end, and nothing else. Default: one line.",
+    help="Print the report as JSON at the end, and nothing else, on stdout; progress stays on "
+    "stderr. Default: one line.",
 )
 @click.option(
     "-q",
     "--quiet",
     is_flag=True,
-    help="Show no progress and no summary; warnings stay. Default: both.",
+    help="Show no progress and no summary, only warnings and errors. Default: a table of the "
+    "workers where stderr is a terminal, else a line every 5 s.",
 )
 @click.option(
     "-v",
@@ -120,7 +122,7 @@ def runpipe(
     """Run a staged diffusion pipeline: one process per stage, on one host with several GPUs.
 
     \b
-    runpipe --config demo
+    runpipe --config demo.yaml
     runpipe --config demo --set video.crf=10 --seed 7 --overwrite
     runpipe --config single_gpu --input in.mp4 --output out.mp4
     runpipe --config dual_gpu --input in.mp4 --output out.mp4 --dry-run

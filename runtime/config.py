@@ -6,6 +6,7 @@ constructors. Nothing is read from the environment, and no other place sets a de
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -94,6 +95,9 @@ class RunConfig(_Part):
     )
     threads: CountOrAuto = Field(
         default="auto", description="Of one stage; auto: the usable cores, shared out."
+    )
+    trace: Annotated[bool, Strict()] = Field(
+        default=True, description="Write what every worker did and when to trace.json."
     )
     strict: Annotated[bool, Strict()] = Field(
         default=False,
@@ -260,7 +264,7 @@ def _with_weights(keywords: Keywords, folder: Path) -> Keywords:
         return keywords
     for start in (Path.cwd(), folder, PROJECT):
         if (start / weights).exists():
-            return {**keywords, "weights": str(start / weights)}
+            return {**keywords, "weights": os.path.normpath(start / weights)}
     return keywords
 
 

@@ -7,6 +7,7 @@ RunpipeError
  |- WorkerDied       a worker ended without being asked to
  |- WorkerHung       a worker lives, but no longer gets on
  |- StageFailed      a stage raised; its worker is healthy
+ |- RunIncomplete    the run went to its end, but not all of it could be done
  `- RunInterrupted   the user asked to stop; what is durable stays, the run can be resumed
 
 KeyboardInterrupt
@@ -47,11 +48,13 @@ class WorkerDied(RunpipeError):
         worker: "denoise/0".
         how: exit code, or minus the number of the signal that killed it, as `Popen.returncode`.
         items: what it was holding.
+        log: the file that has its last words.
     """
 
-    def __init__(self, worker: str, how: int, items: Sequence[int] = ()) -> None:
-        self.worker, self.how, self.items = worker, how, tuple(items)
-        super().__init__(f"worker {worker} died ({describe_exit(how)}){_holding(items)}")
+    def __init__(self, worker: str, how: int, items: Sequence[int] = (), log: str = "") -> None:
+        self.worker, self.how, self.items, self.log = worker, how, tuple(items), log
+        see = f"; see {log}" if log else ""
+        super().__init__(f"worker {worker} died ({describe_exit(how)}){_holding(items)}{see}")
 
 
 class WorkerHung(RunpipeError):
@@ -97,6 +100,13 @@ class StageFailed(RunpipeError):
         self.error, self.traceback = error, traceback
         at = "" if item is None else f" on item {item}"
         super().__init__(f"stage {stage} failed in worker {worker}{at}: {error}")
+
+
+class RunIncomplete(RunpipeError):
+    """The run went to its end, but items failed, or the input was not whole.
+
+    The output has what could be done, the report the rest; the workers are well.
+    """
 
 
 class RunInterrupted(RunpipeError):

@@ -24,11 +24,12 @@ import zmq
 
 from ipc.channel import MAX_PATH_BYTES, Inbox, Outbox, Watch
 from ipc.errors import PeerLost, WouldBlock
-from ipc.messages import AnyMessage, Heartbeat, SetupFailed, Started, Stop
+from ipc.messages import AnyMessage, Heartbeat, Stop
+from ipc.setup_messages import SetupFailed, Started
 from runtime.errors import ConfigError, StageFailed, WorkerDied, WorkerHung
 from runtime.logs import log_path
-from runtime.plan import WorkerPlan
 from runtime.process import WorkerProcess, start_process
+from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Fleet:
         self._verbosity = verbosity  # of the workers' logs
         self._hang_s, self._stop_grace_s = hang_s, stop_grace_s
         self.workers: dict[str, WorkerProcess] = {}
+        self.beats: dict[str, Heartbeat] = {}  # the last of each worker, also of a dead one
         self._num_endpoints = 0
         self._last_words: float | None = None  # until when a dead worker's are waited for
         with ExitStack() as stack:
@@ -177,6 +179,7 @@ class Fleet:
                 raise _failure(message)
             if not isinstance(message, Heartbeat):
                 return message
+            self.beats[message.sender] = message
 
     def _next_message(self, deadline: float | None) -> AnyMessage | None:
         while True:
@@ -198,7 +201,8 @@ class Fleet:
             self._watch_inbox.wait(timeout_s=left)
             return
         worker = next(w for w in self.workers.values() if w.pidfd in dead)
-        raise WorkerDied(worker.plan.name, worker.process.wait())
+        name, how = worker.plan.name, worker.process.wait()
+        raise WorkerDied(name, how, log=str(log_path(self._run_dir, name)))
 
     def _until(self, deadline: float | None) -> float:
         next_hang = min((self._hangs_at(worker) for worker in self.workers.values()), default=0.0)

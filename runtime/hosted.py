@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ipc.messages import MAX_META_BYTES
-from ipc.records import StageDescription, StageTensor, StageUse
+from ipc.message import MAX_META_BYTES
+from ipc.records import StageDescription, StageMemory, StageTensor, StageUse
 from stages.base import Job, Sink, Source, Stage, TensorSpec, UserError
 
 # What a stage's facts and meta are is known to stages of one pipeline only; here they are opaque.
@@ -63,6 +63,17 @@ class Hosted:
         return [
             StageTensor(stage=self.name, name=name, shape=spec.shape, dtype=spec.dtype)
             for name, spec in specs.items()
+        ]
+
+    def memory(self, facts: bytes, device: str) -> list[StageMemory]:
+        """Return what it takes on `device`; sources and sinks take little, and do not tell."""
+        if not isinstance(self.stage, Stage):
+            return []
+        taken = self.stage.footprint(self.facts(facts), device)
+        return [
+            StageMemory(
+                stage=self.name, weights_bytes=taken.weights_bytes, work_bytes=taken.work_bytes
+            )
         ]
 
     def facts(self, facts: bytes) -> Facts:

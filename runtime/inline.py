@@ -13,12 +13,15 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from ipc.messages import AnyMessage, Finish, Finished, ItemsDurable, ItemWritten, JobClosed
-from ipc.records import ItemAttempt
+from ipc.messages import AnyMessage, Heartbeat, ItemFailed, ItemsDurable, ItemWritten
+from ipc.records import ItemAttempt, JobUsage
+from ipc.setup_messages import Finish, Finished
 from runtime import dispatch
+from runtime.account import stage_failed
 from runtime.errors import (
     MAX_ERROR_CHARS,
     MAX_TRACEBACK_CHARS,
@@ -29,12 +32,12 @@ from runtime.errors import (
 from runtime.files import file_sum
 from runtime.hosted import Hosted, pack_meta
 from runtime.path import Identity
-from runtime.plan import WorkerPlan
 from runtime.setup import ME, M, OpenedJob
 from runtime.steps import Steps
 from runtime.tally import Tally
 from runtime.usage import max_rss_bytes
 from runtime.views import empty
+from runtime.worker_plan import WorkerPlan
 from stages.base import Item, Sink, Source, Stage, TensorSpec, UserError
 
 logger = logging.getLogger(__name__)
@@ -46,6 +49,7 @@ class InlineCrew:
     def __init__(self) -> None:
         self._plans: dict[str, WorkerPlan] = {}
         self._steps: dict[str, Steps] = {}
+        self._run: _Run | None = None
 
     def start(self, plans: Sequence[WorkerPlan]) -> None:
         """Make the workers."""
@@ -82,11 +86,19 @@ class InlineCrew:
         """Return the process of each worker: this one."""
         return dict.fromkeys(self._plans, os.getpid())
 
-    def run(self, opened: OpenedJob, tally: Tally) -> tuple[dict[str, JobClosed], list[str]]:
-        """Run all items in order; return what each worker did, and what the sink warns of.
+    def beats(self) -> Mapping[str, Heartbeat]:
+        """Return no heartbeat: nobody is there to beat."""
+        return {}
+
+    def usages(self) -> dict[str, JobUsage]:
+        """Return what the last job has cost each worker."""
+        return self._run.usages() if self._run else {}
+
+    def run(self, opened: OpenedJob, tally: Tally, _trace: object) -> list[str]:
+        """Run all items in order; return what the sink warns of. Failed items are in `tally`.
 
         Raises:
-            StageFailed: a stage raised.
+            StageFailed: the sink raised, or no item could be done.
         """
         plan = opened.plan
         try:
@@ -95,14 +107,16 @@ class InlineCrew:
         except UserError as error:
             raise ConfigError(str(error)) from error
         tally.start(unit=opened.unit, num_units=opened.num_units, num_items=plan.num_items)
-        run = _Run(opened, self._steps, tally)
+        run = self._run = _Run(opened, self._steps, tally)
         with _threads(plan.workers[0].threads):
             for index in range(plan.num_items):
                 run.run_item(index)
+        if tally.items_failed == plan.num_items:
+            raise stage_failed(tally.failures[0])
         sink = plan.workers_of(plan.path[-1])[0]
         finish = Finish(**ME, items=tuple(range(plan.num_items)))
         finished = self.ask(Finished, {sink: finish})[sink]
-        return run.closed(), list(finished.warnings)
+        return list(finished.warnings)
 
     def close(self) -> None:
         """Close all stages."""
@@ -127,6 +141,16 @@ class InlineCrew:
         self.close()
 
 
+@dataclass(slots=True)
+class _Item:
+    """One item on its way."""
+
+    index: int
+    meta: bytes = b""
+    failed: str = ""
+    written: set[str] = field(default_factory=set)  # tensors that are whole
+
+
 class _Run:
     """One job: its tensors, made once and used for every item."""
 
@@ -143,22 +167,34 @@ class _Run:
             for pool in opened.plan.pools
             for place in pool.places
         }
+        self._last_stage = {
+            worker.name: max(worker.stages, key=opened.plan.path.index)
+            for worker in opened.plan.workers
+        }
         self._busy = dict.fromkeys(steps, 0.0)
         self._items = dict.fromkeys(steps, 0)
         self._usage = resource.getrusage(resource.RUSAGE_SELF)
 
     def run_item(self, index: int) -> None:
-        """Take one item through all stages."""
-        meta = b""
+        """Take one item through all stages; a failed one only to the sink."""
+        item = _Item(index)
         for name in self._plan.path:
             worker, hosted = self._choose(name, index)
+            is_sink = isinstance(hosted.stage, Sink)
+            if item.failed and not is_sink:
+                continue
             began = time.monotonic()
             try:
-                meta = self._run(worker, hosted, index, meta)
+                self._run(worker, hosted, item)
             except Exception as error:
-                raise _failed(worker, name, index, error) from error
+                failed = _failed(worker, name, index, error)
+                if is_sink:
+                    raise failed from error
+                item.failed = f"{name}: {failed.error}"
+                self._tally.failed(_told(failed))
+                logger.warning("%s; it is left out", failed)
             self._busy[worker] += time.monotonic() - began
-            self._items[worker] += 1
+            self._items[worker] += name == self._last_stage[worker]
 
     def _choose(self, stage: str, index: int) -> tuple[str, Hosted]:
         """Return the replica of a segment for the sink, elsewhere the first: results are equal."""
@@ -169,21 +205,35 @@ class _Run:
         chosen = dispatch.of_segment(index, self._plan.items_per_segment, workers)
         return pairs[workers.index(chosen)]
 
-    def _run(self, worker: str, hosted: Hosted, index: int, meta: bytes) -> bytes:
+    def _run(self, worker: str, hosted: Hosted, at: _Item) -> None:
         stage = hosted.stage
-        inputs = {name: self._tensors[name][stage.library] for name in hosted.reads}
+        names = [name for name in hosted.reads if name in at.written]
+        inputs = {name: self._tensors[name][stage.library] for name in names}
         outputs = {name: self._tensors[name][stage.library] for name in hosted.writes}
         if isinstance(stage, Source):
-            return pack_meta(stage.read(stage.keys()[index], outputs))
-        item = Item(index=index, attempt=0, meta=hosted.meta(meta))
-        if isinstance(stage, Stage):
-            return pack_meta(stage.run(inputs, outputs, item))
-        units = stage.write(item, inputs, item.meta)
-        self._tally.wrote(
-            ItemWritten(sender=worker, incarnation=0, item=index, attempt=0, units=units, failed="")
+            at.meta = pack_meta(stage.read(stage.keys()[at.index], outputs))
+        else:
+            meta = hosted.meta(at.meta) if at.meta else None
+            item: Item[Any] = Item(index=at.index, attempt=0, meta=meta, failed=at.failed)
+            if isinstance(stage, Stage):
+                at.meta = pack_meta(stage.run(inputs, outputs, item))
+            else:
+                self._write(worker, stage, item, inputs)
+        at.written.update(hosted.writes)
+
+    def _write(
+        self, worker: str, sink: Sink[Any, Any, Any], item: Item[Any], inputs: dict[str, object]
+    ) -> None:
+        written = ItemWritten(
+            sender=worker,
+            incarnation=0,
+            item=item.index,
+            attempt=0,
+            units=sink.write(item, inputs, item.meta),
+            failed=item.failed,
         )
-        self._commit(worker, stage)
-        return meta
+        self._tally.wrote(written)
+        self._commit(worker, sink)
 
     def _commit(self, worker: str, sink: Sink[Any, Any, Any]) -> None:
         for durable in sink.commit():
@@ -197,22 +247,18 @@ class _Run:
                 )
             )
 
-    def closed(self) -> dict[str, JobClosed]:
+    def usages(self) -> dict[str, JobUsage]:
         """Return what each worker did; CPU time and memory are the process's, told of the first."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         user, system = usage.ru_utime - self._usage.ru_utime, usage.ru_stime - self._usage.ru_stime
         first, max_rss = self._plan.workers[0].name, max_rss_bytes()
         return {
-            worker: JobClosed(
-                sender=worker,
-                incarnation=0,
+            worker: JobUsage(
                 items=self._items[worker],
                 busy_s=self._busy[worker],
                 cpu_user_s=user if worker == first else 0.0,
                 cpu_system_s=system if worker == first else 0.0,
                 max_rss_bytes=max_rss,
-                gpu_peak_bytes=0,
-                links=(),
             )
             for worker in self._busy
         }
@@ -222,6 +268,19 @@ def _failed(worker: str, stage: str, item: int | None, error: Exception) -> Stag
     reason = bounded(f"{type(error).__name__}: {error}", MAX_ERROR_CHARS)
     text = bounded("".join(traceback.format_exception(error)), MAX_TRACEBACK_CHARS)
     return StageFailed(worker, stage, item, reason, text)
+
+
+def _told(failed: StageFailed) -> ItemFailed:
+    assert failed.item is not None
+    return ItemFailed(
+        sender=failed.worker,
+        incarnation=0,
+        stage=failed.stage,
+        item=failed.item,
+        attempt=0,
+        error=failed.error,
+        traceback=failed.traceback,
+    )
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import logging
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ipc.messages import (
     AnyMessage,
@@ -19,32 +18,25 @@ from ipc.messages import (
     ItemReady,
     ItemsDurable,
     ItemWritten,
-    OpenJob,
     SlotFreed,
 )
-from ipc.records import ItemAttempt, LinkStats, TensorHandle
+from ipc.records import ItemAttempt, TensorHandle
+from ipc.setup_messages import OpenJob
 from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
 from runtime.files import file_sum
 from runtime.hosted import Hosted, pack_meta
 from runtime.ledger import Ledger
 from runtime.memory import JobMemory
+from runtime.meter import Meter
 from runtime.outgoing import Outgoing, Send
 from runtime.path import Identity, JobPath
+from runtime.trace import Recorder
 from runtime.turns import SinkTurns
 from stages.base import Item, Sink, Source
 
 logger = logging.getLogger(__name__)
 
 SUPERVISOR = "supervisor"  # as a name to send to
-
-
-@dataclass(slots=True)
-class _Taken:
-    """What was taken from one peer."""
-
-    items: int = 0
-    bytes: int = 0
-    wait_s: float = 0.0
 
 
 class JobItems:
@@ -57,11 +49,13 @@ class JobItems:
         identity: Identity,
         hosted: Mapping[str, Hosted],
         ledger: Ledger,
+        meter: Meter,
+        trace: Recorder,
         send: Send,
     ) -> None:
         self._identity = identity
         self._hosted = hosted
-        self._ledger = ledger
+        self._ledger, self._meter, self._trace = ledger, meter, trace
         self._send = send
         self._path = path = JobPath(job)
         libraries = {stage.stage.library for stage in hosted.values()}
@@ -82,10 +76,9 @@ class JobItems:
         self._work_dir = ""
         if self._turns:
             self._work_dir = hosted[path.sink].facts(job.facts).job.work_dir
+        self._upstream = ", ".join(path.feeding(hosted)) or "the oldest item to be durable"
+        meter.start(identity["sender"], max(hosted, key=path.position))
         self._idle_since = time.monotonic()
-        self._taken: dict[str, _Taken] = {}
-        self.items = 0
-        self.busy_s = 0.0
 
     def admit(self, message: ItemAdmitted) -> None:
         """Take an item at the start of its life."""
@@ -119,15 +112,20 @@ class JobItems:
         """Run the item whose turn it is; False if there is none."""
         key = min((key for key in self._queue if self._is_turn(key)), default=None)
         if key is None:
+            what, item = self._waits_for()
+            self._ledger.wait(what if item < 0 else f"{what} {item}")
+            self._trace.wait(what, item, self._idle_since)
             return False
         ready = self._queue.pop(key)
         began = time.monotonic()
         self._count(ready, waited_s=began - self._idle_since)
-        self._run_item(self._hosted[ready.stage], ready)
+        self._meter.run(began)
+        self._trace.run(ready.stage, ready.item, ready.attempt, began)
+        failed = self._run_item(self._hosted[ready.stage], ready)
         self._idle_since = time.monotonic()
+        self._trace.ran(self._idle_since, failed=bool(failed))
         took_s = self._idle_since - began
-        self.busy_s += took_s
-        self.items += 1
+        self._meter.ran(ready.stage, took_s)
         logger.debug(
             "ran stage=%s item=%d attempt=%d took_s=%.4f",
             ready.stage,
@@ -149,14 +147,23 @@ class JobItems:
         return self._memory.slots is None or self._memory.slots.can_lease(item, attempt)
 
     def _count(self, ready: ItemReady, *, waited_s: float) -> None:
-        self._taken.setdefault(ready.sender, _Taken()).wait_s += waited_s
+        nbytes: dict[str, int] = {}
         for name in self._hosted[ready.stage].reads:
             if handle := ready.handles.get(name):
-                taken = self._taken.setdefault(self._memory.owner(handle.pool), _Taken())
-                taken.bytes += self._memory.nbytes(handle)
-        self._taken[ready.sender].items += 1
+                owner = self._memory.owner(handle.pool)
+                nbytes[owner] = nbytes.get(owner, 0) + self._memory.nbytes(handle)
+        self._meter.took(ready.sender, waited_s=waited_s, nbytes=nbytes)
 
-    def _run_item(self, hosted: Hosted, ready: ItemReady) -> None:
+    def _waits_for(self) -> tuple[str, int]:
+        """Return what would let this worker go on, for people; of one item only, which one."""
+        if not self._queue:
+            return self._upstream, -1
+        if self._turns is not None and (item := self._turns.next_item()) is not None:
+            return "item", item
+        return "a free slot", -1
+
+    def _run_item(self, hosted: Hosted, ready: ItemReady) -> str:
+        """Run the item and send it on; return why it is given up, if it is."""
         handles, meta, failed = ready.handles, ready.meta, ready.failed
         if not failed or isinstance(hosted.stage, Sink):
             self._ledger.start((ready.item, ready.attempt))
@@ -174,7 +181,8 @@ class JobItems:
             try:
                 self._commit(hosted.stage)
             except Exception as error:  # noqa: BLE001 - a full disk, for one
-                self._report_failure(hosted.name, ready, error)
+                failed = self._report_failure(hosted.name, ready, error)
+        return failed
 
     def _run(self, hosted: Hosted, ready: ItemReady) -> tuple[bytes, dict[str, TensorHandle]]:
         stage = hosted.stage
@@ -189,6 +197,7 @@ class JobItems:
             meta=hosted.meta(ready.meta) if ready.meta else None,
             failed=ready.failed,
             progress=self._ledger.tell,
+            part=self._trace.part,
         )
         if isinstance(stage, Sink):
             assert self._turns is not None
@@ -239,20 +248,6 @@ class JobItems:
 
     def _tell(self, message: AnyMessage) -> None:
         self._send(SUPERVISOR, message)
-
-    def links(self) -> tuple[LinkStats, ...]:
-        """Return what was taken from whom."""
-        me = self._identity["sender"]
-        return tuple(
-            LinkStats(
-                peer=peer,
-                transport="local" if peer == me else "host",
-                items=taken.items,
-                bytes=taken.bytes,
-                wait_s=taken.wait_s,
-            )
-            for peer, taken in sorted(self._taken.items())
-        )
 
     def close(self) -> None:
         """Let go of all pools."""

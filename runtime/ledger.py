@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Key = tuple[int, int]  # (item, attempt)
 
@@ -17,6 +17,7 @@ class Running:
     attempt: int = 0
     since: float = 0.0  # time.monotonic()
     progress: float = 0.0  # 0 to 1, as far as the stage tells
+    waits_for: str = ""  # what would let the worker go on; "" while a stage runs
 
 
 class Ledger:
@@ -42,12 +43,17 @@ class Ledger:
         """The stage has done `fraction` of the running item."""
         with self._lock:
             running = self._running
-            self._running = Running(running.item, running.attempt, running.since, fraction)
+            self._running = replace(running, progress=fraction)
 
     def stop(self) -> None:
         """Nothing runs."""
         with self._lock:
             self._running = Running()
+
+    def wait(self, what: str) -> None:
+        """Nothing runs, and `what` is missing."""
+        with self._lock:
+            self._running = Running(waits_for=what)
 
     def send(self, key: Key, worker: str) -> None:
         """The item is on its way to `worker`."""
@@ -70,11 +76,17 @@ class Ledger:
         with self._lock:
             self._here.clear()
             self._sent.clear()
+            self._running = Running()
 
     def running(self) -> Running:
         """Return what the main thread is at."""
         with self._lock:
             return self._running
+
+    def num_here(self) -> int:
+        """Return how many items are queued, running or not yet durable here."""
+        with self._lock:
+            return len(self._here)
 
     def held(self, *, dead: str) -> list[Key]:
         """Return the items that survive the death of worker `dead`, as far as we know."""

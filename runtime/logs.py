@@ -6,21 +6,17 @@ Messages are written `%`-style with `key=value` in them; this adds time, level a
 from __future__ import annotations
 
 import logging
-import os
-import queue
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+from runtime.terminal import Terminal
 
 OURS = ("ipc", "stages", "runtime")
 STDERR_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # by the number of -v
 FILE_LEVELS = (logging.INFO, logging.INFO, logging.DEBUG)
-STDERR = 2
-MAX_WAITING_LINES = 1000  # some seconds of -vv
-LAST_LINES_S = 1.0  # how long a terminal that stands still may hold up the end
 
 
 class _FileFormatter(logging.Formatter):
@@ -40,52 +36,38 @@ class _HumanFormatter(logging.Formatter):
         return f"runpipe: {record.levelname.lower()}: {record.getMessage()}"
 
 
-class _StderrHandler(logging.Handler):
-    """Writes from a thread of its own and drops what does not fit.
+class _TerminalHandler(logging.Handler):
+    """Hands lines over without waiting: a terminal that stands still must stop no watch."""
 
-    A terminal that stands still (Ctrl-S, a full pipe) must not stop the supervisor's watch.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, terminal: Terminal) -> None:
         super().__init__()
-        self._lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING_LINES)
-        self._thread = threading.Thread(target=self._write_all, name="stderr", daemon=True)
-        self._thread.start()
+        self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(queue.Full):  # the log file has it
-            self._lines.put_nowait(self.format(record))
-
-    def close(self) -> None:
-        with suppress(queue.Full):
-            self._lines.put(None, timeout=LAST_LINES_S)
-            self._thread.join(timeout=LAST_LINES_S)
-        super().close()
-
-    def _write_all(self) -> None:
-        while (line := self._lines.get()) is not None:
-            left = f"{line}\n".encode(errors="backslashreplace")
-            with suppress(OSError):  # nobody reads any more
-                while left:  # past sys.stderr, whose lock would be held at exit
-                    left = left[os.write(STDERR, left) :]
+        self._terminal.say(self.format(record))
 
 
 @contextmanager
-def supervisor_logs(run_dir: Path, *, verbosity: int = 0) -> Iterator[Path]:
+def supervisor_logs(
+    run_dir: Path, *, verbosity: int = 0, terminal: Terminal | None = None
+) -> Iterator[Path]:
     """Log to stderr and to a file of `run_dir` until the block ends; yield the file's path.
 
     Args:
         run_dir: gets a folder `logs/`.
         verbosity: 0 warns on stderr, 1 tells of the run's life, 2 of each item (also in the file).
+        terminal: who writes to stderr, if there is somebody already.
     """
     path = log_path(run_dir, "supervisor")
     chosen = min(verbosity, len(STDERR_LEVELS) - 1)
-    to_stderr, to_file = _StderrHandler(), logging.FileHandler(path, encoding="utf-8")
-    to_stderr.setLevel(STDERR_LEVELS[chosen])
-    to_stderr.setFormatter(_HumanFormatter())
+    to_file = logging.FileHandler(path, encoding="utf-8")
     to_file.setLevel(FILE_LEVELS[chosen])
     to_file.setFormatter(_FileFormatter("supervisor"))
-    with _handlers(to_stderr, to_file):
+    with ExitStack() as stack:
+        to_stderr = _TerminalHandler(terminal or stack.enter_context(Terminal()))
+        to_stderr.setLevel(STDERR_LEVELS[chosen])
+        to_stderr.setFormatter(_HumanFormatter())
+        stack.enter_context(_handlers(to_stderr, to_file))
         yield path
 
 

@@ -90,11 +90,21 @@ class JobMemory:
             BufferError: a stage has kept a view, which would dangle.
         """
         self._views.clear()
-        gc.collect()  # views die with the frames of a traceback, which may be a cycle
         for mapped in self._mapped:
             try:
                 mapped.close()
-            except BufferError as error:
-                raise BufferError(
-                    f"a stage kept a view of pool {mapped.address.name}, which is lent for a run"
-                ) from error
+            except BufferError:
+                self._close_after_collecting(mapped)
+
+    def _close_after_collecting(self, mapped: MappedPool) -> None:
+        """Views die with the frames of a traceback, which may be a cycle.
+
+        Only if one is left: with torch loaded, collecting takes longer than all else here.
+        """
+        gc.collect()
+        try:
+            mapped.close()
+        except BufferError as error:
+            raise BufferError(
+                f"a stage kept a view of pool {mapped.address.name}, which is lent for a run"
+            ) from error

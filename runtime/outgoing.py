@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ipc.messages import AnyMessage, ItemReady, OpenJob, SlotFreed
+from ipc.messages import AnyMessage, ItemReady, SlotFreed
 from ipc.records import TensorHandle
+from ipc.setup_messages import OpenJob
 from runtime.ledger import Ledger
 from runtime.memory import JobMemory
 from runtime.path import Identity, JobPath

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypedDict
 
-from ipc.messages import OpenJob
+from ipc.setup_messages import OpenJob
 
 
 class Identity(TypedDict):
@@ -43,6 +44,12 @@ class JobPath:
         """Return the stage after `stage`, None after the sink."""
         position = self._position[stage] + 1
         return self._stages[position] if position < len(self._stages) else None
+
+    def feeding(self, stages: Iterable[str]) -> tuple[str, ...]:
+        """Return the stages, not among `stages`, that one of these directly follows."""
+        own = set(stages)
+        before = {self._stages[self.position(stage) - 1] for stage in own if self.position(stage)}
+        return tuple(sorted(before - own, key=self.position))
 
     def workers(self, stage: str) -> tuple[str, ...]:
         """Return the replicas of `stage`, in order."""

@@ -9,17 +9,18 @@ from pathlib import Path
 from types import TracebackType
 
 from runtime.config import PipelineConfig
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, RunIncomplete
 from runtime.fleet import Fleet
 from runtime.host import probe_host
 from runtime.inline import InlineCrew
+from runtime.live import Live
 from runtime.logs import supervisor_logs
 from runtime.report import Report
 from runtime.run import Run, Runner
 from runtime.run_dir import kept_to_ourselves, make_run_dir
 from runtime.setup import OpenedJob, Setup
 from runtime.supervisor import Supervisor
-from runtime.tally import Tally
+from runtime.terminal import Terminal
 from stages.base import Job
 
 
@@ -30,17 +31,25 @@ class Pipeline:
     that stops every process it started. Not thread-safe.
     """
 
-    def __init__(self, config: PipelineConfig, *, inline: bool = False, verbosity: int = 0) -> None:
+    def __init__(
+        self,
+        config: PipelineConfig,
+        *,
+        inline: bool = False,
+        verbosity: int = 0,
+        terminal: Terminal | None = None,
+    ) -> None:
         """Nothing starts yet.
 
         Args:
             config: from `load_config` or `parse_config`.
             inline: run all stages in this process, one item at a time, with the same result.
             verbosity: of the logs: 0 warns on stderr, 1 tells of the run, 2 of each item.
+            terminal: where log lines go; by default each run writes to stderr itself.
         """
         self.config = config
         self.run_dir: Path | None = None  # of the last run
-        self._inline, self._verbosity = inline, verbosity
+        self._inline, self._verbosity, self._terminal = inline, verbosity, terminal
         self._host = probe_host()
         self._crew: Fleet | InlineCrew | None = None
         self._runner: Runner | None = None
@@ -53,7 +62,7 @@ class Pipeline:
         output: str | Path | None = None,
         overwrite: bool = False,
         run_dir: str | Path | None = None,
-        on_start: Callable[[Tally], None] = lambda _tally: None,
+        on_start: Callable[[Live], None] = lambda _live: None,
     ) -> Report:
         """Run one job to its end, and return its report, which is in `run_dir` too.
 
@@ -63,10 +72,11 @@ class Pipeline:
             overwrite: replace an output that exists.
             run_dir: for journal, report, logs and unfinished segments; by default a new folder in
                 `runs/`.
-            on_start: is given the counts of the run before it begins; they go on changing.
+            on_start: is given the run as it may be looked at, from any thread, before it begins.
 
         Raises:
             ConfigError: it cannot run as asked, and has not begun.
+            RunIncomplete: items failed, or the input was not whole; the rest is in `output`.
             StageFailed, WorkerDied, WorkerHung: it failed; `report.json` says how far it was.
             RunInterrupted: Ctrl-C or SIGTERM; likewise.
         """
@@ -75,11 +85,13 @@ class Pipeline:
         folder, is_new = make_run_dir(wanted, pipeline=self.config.pipeline)
         self.run_dir = folder
         run = Run(self.config, replace(job, work_dir=str(folder)), is_new=is_new)
-        on_start(run.tally)
+        on_start(run.live)
         with ExitStack() as stack:
             try:
                 stack.enter_context(kept_to_ourselves(folder))
-                stack.enter_context(supervisor_logs(folder, verbosity=self._verbosity))
+                stack.enter_context(
+                    supervisor_logs(folder, verbosity=self._verbosity, terminal=self._terminal)
+                )
             except OSError as error:
                 raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from error
             stack.enter_context(self._stopping_on_failure())  # which may have something to log
@@ -115,6 +127,8 @@ class Pipeline:
     def _stopping_on_failure(self) -> Iterator[None]:
         try:
             yield
+        except RunIncomplete:
+            raise  # the workers went through all of it
         except BaseException:  # whatever it was, workers and items are in no known state
             if self._crew is not None:
                 self._crew.hurry()

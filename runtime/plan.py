@@ -6,37 +6,19 @@ configuration and the host, then `make_plan` from the reads, writes and shapes o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
 from ipc.host import align
-from ipc.records import StageDescription, StageTensor, TensorPlace
+from ipc.records import StageDescription, StageMemory, StageTensor, TensorPlace
 from runtime.config import PipelineConfig
 from runtime.errors import ConfigError, PlanError
 from runtime.host import Gpu, Host
+from runtime.plan_memory import DeviceMemory, check_memory, plan_memory
+from runtime.worker_plan import WorkerPlan
 from stages.base import ITEM_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerPlan:
-    """One process: which stages, where, with how many threads."""
-
-    name: str  # "encode+decode/0"
-    stages: tuple[str, ...]
-    gpu: Gpu | None  # None: a CPU worker
-    threads: int  # of one stage, for its own arithmetic
-
-    @property
-    def device(self) -> str:
-        """The device as the worker itself names it; it sees one GPU at most."""
-        return "cuda:0" if self.gpu else "cpu"
-
-    @property
-    def shown_device(self) -> str:
-        """The device as people name it."""
-        return f"cuda:{self.gpu.index}" if self.gpu else "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +55,7 @@ class Plan:
     num_items: int
     items_per_segment: int
     pools: tuple[PoolPlan, ...]
+    memory: tuple[DeviceMemory, ...]
     links: tuple[LinkPlan, ...]
     warnings: tuple[str, ...]
 
@@ -156,36 +139,34 @@ def make_plan(
     tensors: Sequence[StageTensor],
     *,
     num_items: int,
+    memory: Mapping[str, Sequence[StageMemory]],
     warnings: Iterable[str] = (),
 ) -> Plan:
     """Return the whole plan of one job.
 
     Raises:
         ConfigError: the stages do not fit together, or `run.window` is too small.
-        PlanError: the pools do not fit into this host's memory.
+        PlanError: it does not fit into this host's memory, or a GPU's.
     """
     stages = {description.name: description for description in descriptions}
     path = tuple(config.stages)
     check_path(path, stages, tensors)
     per_segment = stages[path[-1]].items_per_segment
     window = _window(config, workers, per_segment)
+    pools = _pools(workers, stages, tensors, num_slots=min(window, num_items))
     plan = Plan(
         workers=tuple(workers),
         path=path,
         window=window,
         num_items=num_items,
         items_per_segment=per_segment,
-        pools=_pools(workers, stages, tensors, num_slots=min(window, num_items)),
+        pools=pools,
+        memory=plan_memory(workers, memory, host, sum(pool.nbytes for pool in pools)),
         links=_links(path, workers),
         warnings=tuple(warnings),
     )
     _check_links(plan, stages)
-    if plan.pool_bytes > host.memory_bytes:
-        raise PlanError(
-            f"{config.pipeline}: the pools need {_gib(plan.pool_bytes)} of shared memory "
-            f"({window} items under way), and {_gib(host.memory_bytes)} are free; "
-            "make items smaller (`video.pairs`, `video.segment_windows`)"
-        )
+    check_memory(config.pipeline, plan.memory, window=window)
     return plan
 
 
@@ -294,7 +275,3 @@ def _check_links(plan: Plan, stages: dict[str, StageDescription]) -> None:
                 f"stages.{following}: reads nothing that {sender.name.partition('/')[0]} writes; "
                 "each stage must read something of the worker before it"
             )
-
-
-def _gib(nbytes: int) -> str:
-    return f"{nbytes / 2**30:.1f} GiB"

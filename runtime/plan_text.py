@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runtime.cli_table import nbytes_text, table
 from runtime.plan import Plan
 from runtime.setup import OpenedJob
 
@@ -13,7 +14,8 @@ def describe_plan(opened: OpenedJob) -> str:
         f"{opened.num_units} {opened.unit} in {plan.num_items} items of up to {opened.item_size}; "
         f"at most {plan.window} items under way"
     )
-    lines = [head, "", *_workers(plan), "", *_pools(plan), "", *_links(plan)]
+    parts = [_workers(plan), _pools(plan), _memory(plan), _links(plan)]
+    lines = [head, *(line for part in parts for line in ["", *part])]
     return "\n".join(lines + [f"warning: {warning}" for warning in plan.warnings])
 
 
@@ -33,6 +35,23 @@ def _pools(plan: Plan) -> list[str]:
     ]
     head = f"{'pool of':24} {'memory':8} {'slots':>7} {'a slot':>12} {'in all':>12}  tensors"
     return [head, *rows, f"{'':41} {'':>12} {_mib(plan.pool_bytes):>12}"]
+
+
+def _memory(plan: Plan) -> list[str]:
+    rows = [
+        [
+            device.device,
+            nbytes_text(device.pool_bytes),
+            nbytes_text(device.weights_bytes),
+            nbytes_text(device.work_bytes),
+            nbytes_text(device.context_bytes),
+            nbytes_text(device.needed_bytes),
+            nbytes_text(device.free_bytes),
+        ]
+        for device in plan.memory
+    ]
+    head = "memory of,pools,weights,to compute,CUDA itself,in all,free"
+    return table(head.split(","), rows, right=head.partition("memory of,")[2])
 
 
 def _links(plan: Plan) -> list[str]:

@@ -1,7 +1,7 @@
 """The small thread of a worker: heartbeats, answers while a stage runs, and the parent's death.
 
-It has sockets of its own and touches nothing of the main thread's but the ledger. A stage that
-holds the interpreter lock stops it too; then the heartbeats stop, as they should.
+It has sockets of its own and touches nothing of the main thread's but ledger and meter. A stage
+that holds the interpreter lock stops it too; then the heartbeats stop, as they should.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ipc.errors import PeerLost, ProtocolError, WouldBlock
 from ipc.messages import Heartbeat, Held, PeerDied
 from ipc.records import ItemAttempt
 from runtime.ledger import Ledger
+from runtime.meter import Meter
 from runtime.path import Identity
 
 HEARTBEAT_S = 0.5
@@ -31,6 +32,7 @@ class Pulse(threading.Thread):
         self,
         zmq_context: zmq.Context[zmq.Socket[bytes]],
         ledger: Ledger,
+        meter: Meter,
         *,
         identity: Identity,
         endpoint: str,
@@ -38,7 +40,7 @@ class Pulse(threading.Thread):
         parent_fd: int,
     ) -> None:
         super().__init__(name="pulse", daemon=True)
-        self._ledger = ledger
+        self._ledger, self._meter = ledger, meter
         self._identity = identity
         self._parent_fd = parent_fd  # a pipe that nobody writes to: readable when the parent dies
         self._inbox = Inbox(zmq_context, endpoint)
@@ -81,6 +83,9 @@ class Pulse(threading.Thread):
                     attempt=running.attempt,
                     running_s=seconds,
                     progress=running.progress,
+                    num_here=self._ledger.num_here(),
+                    waits_for=running.waits_for,
+                    usage=self._meter.usage(),
                 )
             )
 
@@ -91,6 +96,7 @@ class Pulse(threading.Thread):
             return
         if not isinstance(message, PeerDied):
             raise ProtocolError(f"not for a worker's small thread: {message}")
+        self._beat()  # the run is about to end, and its report wants the last counts
         held = self._ledger.held(dead=message.worker)
         self._supervisor.send(
             Held(

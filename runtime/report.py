@@ -62,6 +62,7 @@ class WorkerReport(_Part, frozen=True):
     cpu_system_s: float = 0.0
     max_rss_bytes: int = 0
     gpu_peak_bytes: int = 0
+    gpu_utilization: float | None = None  # share of time its GPU ran kernels, whoever's
     restarts: int = 0
 
 
@@ -149,6 +150,15 @@ def summary_line(report: Report) -> str:
     if report.output and report.status != "interrupted":
         line += f" -> {report.output}"
     return "; ".join([line, *_remarks(report)])
+
+
+def incomplete_text(report: Report) -> str:
+    """Return why a run that went to its end is not whole: "2 of 9 items failed; ..."."""
+    items = report.items
+    failed = f"{items.failed} of {_counted(items.done + items.failed, 'items')} failed"
+    written = f"what could be done is in {report.output}"
+    reason = report.failures[0].reason
+    return "; ".join([failed, reason, written] if items.failed else [reason, written])
 
 
 def _remarks(report: Report) -> list[str]:

@@ -63,7 +63,7 @@ def _items(report: Report) -> str:
 
 
 def _workers(report: Report) -> list[str]:
-    head = "worker,device,items,busy,CPU user,CPU system,memory,GPU memory,restarts"
+    head = "worker,device,items,busy,CPU user,CPU system,memory,GPU,GPU memory,restarts"
     rows = [_worker(worker, report.run_s) for worker in report.workers]
     return table(head.split(","), rows, right=head.partition("device,")[2]) if rows else []
 
@@ -77,6 +77,7 @@ def _worker(worker: WorkerReport, run_s: float) -> list[str]:
         seconds_text(worker.cpu_user_s),
         seconds_text(worker.cpu_system_s),
         nbytes_text(worker.max_rss_bytes) if worker.max_rss_bytes else _NONE,
+        _NONE if worker.gpu_utilization is None else f"{100 * worker.gpu_utilization:.0f} %",
         nbytes_text(worker.gpu_peak_bytes) if worker.gpu_peak_bytes else _NONE,
         str(worker.restarts),
     ]

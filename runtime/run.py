@@ -6,37 +6,36 @@ import json
 import logging
 import shutil
 import signal
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from ipc.messages import ItemsDurable, JobClosed
+from ipc.messages import Heartbeat, ItemsDurable
+from ipc.records import JobUsage
+from runtime.account import Account, weights_of
 from runtime.config import PipelineConfig, dump_config
-from runtime.errors import ConfigError, RunInterrupted, RunpipeError, StageFailed, Terminated
-from runtime.fingerprint import fingerprint, text_sha256
+from runtime.errors import (
+    ConfigError,
+    RunIncomplete,
+    RunInterrupted,
+    RunpipeError,
+    Terminated,
+)
+from runtime.fingerprint import fingerprint
+from runtime.gpu_use import GpuUse
 from runtime.host import Host
 from runtime.journal import DurableRow, Journal
-from runtime.report import (
-    ConfigReport,
-    Failure,
-    ItemCounts,
-    LinkReport,
-    Report,
-    Status,
-    UnitCounts,
-    WorkerReport,
-    write_report,
-)
+from runtime.live import LOADING, PREPARING, RUNNING, STOPPING, Live
+from runtime.report import Report, Status, incomplete_text, write_report
+from runtime.run_trace import RunTrace
 from runtime.setup import OpenedJob, Setup
 from runtime.tally import Tally
 from stages.base import Job
 
 logger = logging.getLogger(__name__)
 
-JOURNAL = "journal.sqlite"
+JOURNAL, TRACE = "journal.sqlite", "trace.json"
 
 
 class Runner(Protocol):
@@ -45,8 +44,14 @@ class Runner(Protocol):
     def pids(self) -> dict[str, int]:
         """Return the process of each worker."""
 
-    def run(self, opened: OpenedJob, tally: Tally) -> tuple[dict[str, JobClosed], list[str]]:
-        """Run all items; return what each worker did, and what the sink warns of."""
+    def beats(self) -> Mapping[str, Heartbeat]:
+        """Return the last heartbeat of each worker, if they have hearts."""
+
+    def usages(self) -> Mapping[str, JobUsage]:
+        """Return what the last job has cost each worker, as far as that is known."""
+
+    def run(self, opened: OpenedJob, tally: Tally, trace: RunTrace) -> list[str]:
+        """Run all items; return what the sink warns of. Failed items are in `tally`."""
 
 
 class Run:
@@ -65,14 +70,10 @@ class Run:
         """
         self._config, self._job = config, job
         self._dir, self._is_new = Path(job.work_dir), is_new
-        self._began_at, self._began = datetime.now(UTC), time.monotonic()
-        self._opened: OpenedJob | None = None
-        self._closed: Mapping[str, JobClosed] = {}
-        self._pids: Mapping[str, int] = {}
-        self._fingerprint: dict[str, object] = {}
-        self._warnings: list[str] = []
-        self._host: Host | None = None
         self.tally = Tally(self._record)
+        self._account = Account(config, job, self.tally)
+        self._trace = RunTrace(enabled=config.run.trace)
+        self.live = Live(self.tally, self._account)
         if (self._dir / JOURNAL).exists():
             raise ConfigError(f"{self._dir}: has another run in it; choose a new --run-dir")
 
@@ -82,14 +83,21 @@ class Run:
         Raises:
             ConfigError: it cannot run as asked; a new run directory is gone again, unless items
                 had begun.
+            RunIncomplete: it is done but for what the report names.
             StageFailed, WorkerDied, WorkerHung: it failed; the report says how far it was.
             RunpipeError: likewise: a file of the run directory cannot be written.
             RunInterrupted: Ctrl-C or SIGTERM; likewise.
         """
-        self._host = host
+        self._account.host = host
+        self.live.show(setup, runner)
         try:
             with ExitStack() as stack:
+                stack.callback(self._keep_usages, runner)
+                stack.enter_context(self._trace)
+                stack.callback(self._write_trace, setup)
                 self._go(setup, runner, stack)
+            if self.tally.items_failed or self._account.broken:
+                raise RunIncomplete(incomplete_text(self._account.report("failed", setup, None)))
             return self._write_report("done", setup, None)
         except ConfigError as error:
             if self.tally.num_items:  # what is durable must stay
@@ -118,18 +126,26 @@ class Run:
             shutil.rmtree(self._dir, ignore_errors=True)
 
     def _go(self, setup: Setup, runner: Runner, stack: ExitStack) -> None:
-        setup.describe()
-        self._pids = runner.pids()
-        (self._dir / "workers.json").write_text(json.dumps(self._pids, indent=2) + "\n")
-        self._opened = setup.open(self._job)
-        setup.load()
-        self._opened = opened = setup.prepare(self._opened)
-        self._warnings += opened.plan.warnings
+        with self._trace.step("start"):
+            setup.describe()
+        self._account.pids = runner.pids()
+        (self._dir / "workers.json").write_text(json.dumps(self._account.pids, indent=2) + "\n")
+        with self._trace.step("open"):
+            opened = setup.open(self._job)
+        self._warn(opened.plan.warnings)
+        self.live.phase = LOADING
+        with self._trace.step("load"):
+            setup.load()
+        self.live.phase = PREPARING
+        with self._trace.step("prepare"):
+            opened = setup.prepare(opened)
+        self._warn(opened.plan.warnings)
+        self._account.broken = opened.broken
         config_text = dump_config(self._config)
         (self._dir / "config.yaml").write_text(config_text)
-        self._fingerprint = fingerprint(
+        self._account.fingerprint = fingerprint(
             config_text=config_text,
-            inputs=[self._job.input, *_weights(self._config)],
+            inputs=[self._job.input, *weights_of(self._config)],
             seed=self._job.seed,
             threads={worker.name: worker.threads for worker in opened.plan.workers},
             shapes={
@@ -138,9 +154,33 @@ class Run:
                 for place in pool.places
             },
         )
-        self._journal = stack.enter_context(Journal.create(self._dir / JOURNAL, self._fingerprint))
-        self._closed, warnings = runner.run(opened, self.tally)
-        self._warnings += warnings
+        self._journal = stack.enter_context(
+            Journal.create(self._dir / JOURNAL, self._account.fingerprint)
+        )
+        self._account.gpu_use = GpuUse(w.gpu.uuid for w in opened.plan.workers if w.gpu)
+        self.live.phase = RUNNING
+        with self._account.gpu_use:
+            self._warn(runner.run(opened, self.tally, self._trace))
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        """Tell of those that have not been told yet, now and in the report."""
+        for warning in warnings:
+            if warning not in self._account.warnings:
+                logger.warning("%s", warning)
+                self._account.warnings.append(warning)
+
+    def _keep_usages(self, runner: Runner) -> None:
+        self._account.usages = runner.usages()
+
+    def _write_trace(self, setup: Setup) -> None:
+        """Write what there is of it; a run that cannot is none the worse."""
+        pids = self._account.pids
+        workers = [(w.name, w.shown_device, pids.get(w.name, 0)) for w in setup.workers]
+        path = self._dir / TRACE
+        try:
+            self._warn(self._trace.write(path, f"runpipe {self._config.pipeline}", workers))
+        except OSError as problem:
+            self._warn([f"{path}: cannot be written: {problem.strerror}"])
 
     def _record(self, durable: ItemsDurable) -> None:
         self._journal.record(
@@ -154,7 +194,8 @@ class Run:
 
     def _write_report(self, status: Status, setup: Setup, error: BaseException | None) -> Report:
         """Write and return the report; if it cannot be written, `error` is the worse news."""
-        report = self._report(status, setup, error)
+        self.live.phase = STOPPING
+        report = self._account.report(status, setup, error)
         path = self._dir / "report.json"
         try:
             write_report(path, report)
@@ -164,101 +205,3 @@ class Run:
             logger.error("no report=%s: %s", path, problem.strerror)
         logger.info("run status=%s wall_s=%.1f report=%s", status, report.wall_s, self._dir)
         return report
-
-    def _report(self, status: Status, setup: Setup, error: BaseException | None) -> Report:
-        tally, ended = self.tally, time.monotonic()
-        items_began = tally.began if tally.num_items else ended
-        failures = (_failure(error),) if error else ()
-        return Report(
-            status=status,
-            pipeline=self._config.pipeline,
-            items=ItemCounts(
-                done=tally.items_durable,
-                failed=sum(failure.item is not None for failure in failures),
-            ),
-            units=UnitCounts(name=tally.unit, done=tally.units_durable),
-            wall_s=ended - self._began,
-            load_s=items_began - self._began,
-            run_s=ended - items_began,
-            warm_units_per_s=tally.warm_units_per_s,
-            started_at=_iso(self._began_at),
-            ended_at=_iso(datetime.now(UTC)),
-            input=self._job.input,
-            output=self._job.output,
-            counts=dict(tally.counts),
-            weights=tuple(weights_notes(self._config)),
-            warnings=tuple(self._warnings),
-            failures=failures,
-            workers=self._workers(setup),
-            links=self._links(),
-            fingerprint=self._fingerprint,
-            config=ConfigReport(
-                path=str(self._config.path or ""), sha256=text_sha256(dump_config(self._config))
-            ),
-            versions=setup.versions,
-            host=self._host,
-        )
-
-    def _workers(self, setup: Setup) -> tuple[WorkerReport, ...]:
-        reports = []
-        for plan in setup.workers:
-            closed = self._closed.get(plan.name)
-            report = WorkerReport(
-                name=plan.name,
-                stages=plan.stages,
-                device=plan.shown_device,
-                pid=self._pids.get(plan.name, 0),
-                items=closed.items if closed else 0,
-                busy_s=closed.busy_s if closed else 0.0,
-                cpu_user_s=closed.cpu_user_s if closed else 0.0,
-                cpu_system_s=closed.cpu_system_s if closed else 0.0,
-                max_rss_bytes=closed.max_rss_bytes if closed else 0,
-                gpu_peak_bytes=closed.gpu_peak_bytes if closed else 0,
-            )
-            reports.append(report)
-        return tuple(reports)
-
-    def _links(self) -> tuple[LinkReport, ...]:
-        return tuple(
-            LinkReport(
-                sender=link.peer,
-                receiver=receiver,
-                transport=link.transport,
-                items=link.items,
-                bytes=link.bytes,
-                wait_s=link.wait_s,
-            )
-            for receiver, closed in self._closed.items()
-            for link in closed.links
-            if link.peer in self._pids  # and not the supervisor, which admits items
-        )
-
-
-def weights_notes(config: PipelineConfig) -> list[str]:
-    """Return what a user must know of the weights: random ones show nothing of what EDEN can do."""
-    return [
-        f"{weights}: random weights, untrained: what they compute is noise"
-        for weights in _weights(config)
-        if weights.startswith("random:")
-    ]
-
-
-def _weights(config: PipelineConfig) -> list[str]:
-    named = [config.model, *(stage.options for stage in config.stages.values())]
-    return sorted({str(keywords["weights"]) for keywords in named if "weights" in keywords})
-
-
-def _failure(error: BaseException) -> Failure:
-    if isinstance(error, StageFailed):
-        return Failure(
-            reason=str(error),
-            item=error.item,
-            stage=error.stage,
-            worker=error.worker,
-            traceback=error.traceback,
-        )
-    return Failure(reason=str(error), worker=getattr(error, "worker", ""))
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

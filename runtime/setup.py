@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from ipc.messages import (
-    AnyMessage,
+from ipc.messages import AnyMessage
+from ipc.records import StageDescription, StageUse
+from ipc.setup_messages import (
     Configure,
     Configured,
     Load,
@@ -23,14 +24,14 @@ from ipc.messages import (
     Specified,
     Specify,
 )
-from ipc.records import StageDescription, StageUse
 from runtime.config import PipelineConfig
 from runtime.config_errors import key_hint
 from runtime.errors import ConfigError, PlanError
 from runtime.host import Host
 from runtime.hosted import pack
 from runtime.path import Identity
-from runtime.plan import Plan, WorkerPlan, check_path, make_plan, plan_workers
+from runtime.plan import Plan, check_path, make_plan, plan_workers
+from runtime.worker_plan import WorkerPlan
 from stages.base import Job
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class OpenedJob:
     item_size: int
     unit: str
     num_units: int
+    broken: str  # why the input is not whole; "" = it is
     plan: Plan
 
 
@@ -136,17 +138,32 @@ class Setup:
         opened = self._crew.ask(SourceOpened, dict.fromkeys(sources, question))[sources[0]]
         if opened.num_items < 1:
             raise ConfigError(f"{job.input}: there is nothing in it to work on")
-        specified = self._ask_all(Specified, Specify(**ME, facts=opened.facts))
+        specified = self._crew.ask(
+            Specified,
+            {
+                worker.name: Specify(**ME, facts=opened.facts, device=self._crew.device(worker))
+                for worker in self.workers
+            },
+        )
         plan = make_plan(
             self._config,
             self._host,
             self.workers,
             self._descriptions,
             list(dict.fromkeys(t for answer in specified.values() for t in answer.tensors)),
+            memory={name: answer.memory for name, answer in specified.items()},
             num_items=opened.num_items,
-            warnings=(*self._warnings, *warnings),
+            warnings=(*self._warnings, *opened.warnings, *warnings),
         )
-        return OpenedJob(job, opened.facts, opened.item_size, opened.unit, opened.num_units, plan)
+        return OpenedJob(
+            job=job,
+            facts=opened.facts,
+            item_size=opened.item_size,
+            unit=opened.unit,
+            num_units=opened.num_units,
+            broken=opened.broken,
+            plan=plan,
+        )
 
     def load(self) -> None:
         """Read the weights, once for all jobs."""
@@ -173,7 +190,6 @@ class Setup:
             if size < 1:
                 raise PlanError(f"items of size {opened.item_size} do not fit, nor do smaller ones")
             warning = f"items of size {opened.item_size} do not fit into memory; {size} is taken"
-            logger.warning("%s", warning)
             warnings.append(warning)
             self._refuse_if_strict(warnings)
             smaller = self.open(replace(opened.job, size=size), warnings)

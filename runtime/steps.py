@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from ipc.messages import (
-    AnyMessage,
+from ipc.messages import AnyMessage
+from ipc.setup_messages import (
     Configure,
     Configured,
     Finish,
@@ -94,14 +94,17 @@ class Steps:
             item_size=source.item_size,
             unit=source.unit,
             num_units=source.num_units(),
+            warnings=tuple(source.warnings),
+            broken=source.broken,
         )
 
     def _specify(self, message: Specify) -> Specified:
-        tensors = []
+        tensors, memory = [], []
         for name, hosted in self.hosted.items():
             self.at = name
             tensors += hosted.specs(message.facts)
-        return Specified(**self._identity, tensors=tuple(tensors))
+            memory += hosted.memory(message.facts, message.device)
+        return Specified(**self._identity, tensors=tuple(tensors), memory=tuple(memory))
 
     def _load(self, message: Load) -> Loaded:
         began = time.monotonic()

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from ipc.messages import (
-    CloseJob,
-    Finish,
-    Finished,
+    AnyMessage,
+    Heartbeat,
     Held,
     ItemAdmitted,
     ItemFailed,
     ItemsDurable,
     ItemWritten,
-    JobClosed,
-    JobOpened,
-    OpenJob,
     PeerDied,
 )
-from ipc.records import Peer
+from ipc.records import JobUsage, Peer
+from ipc.setup_messages import CloseJob, Finish, Finished, JobClosed, JobOpened, OpenJob
+from runtime.account import stage_failed
 from runtime.admission import Admission
 from runtime.config import PipelineConfig
 from runtime.errors import StageFailed, WorkerDied, WorkerHung
 from runtime.fleet import Fleet
+from runtime.plan import Plan
 from runtime.pools import make_pools
+from runtime.run_trace import RunTrace
 from runtime.setup import ME, OpenedJob
 from runtime.tally import Tally
 
 logger = logging.getLogger(__name__)
 
+MAX_WARNINGS = 10  # of failed items; the report has more
 LATE_S = 2.0  # how much later a message may come than one that it was sent before
 HELD_S = 2.0  # how long the living may take to say what they hold; their small threads answer
 
@@ -41,28 +43,41 @@ class Supervisor:
     def __init__(self, config: PipelineConfig, fleet: Fleet) -> None:
         self._config, self._fleet = config, fleet
         self._num_jobs = 0
+        self._closed: dict[str, JobClosed] = {}
 
     def pids(self) -> dict[str, int]:
         """Return the process of each worker."""
         return self._fleet.pids()
 
-    def run(self, opened: OpenedJob, tally: Tally) -> tuple[dict[str, JobClosed], list[str]]:
-        """Run all items; return what each worker did, and what the sink warns of.
+    def beats(self) -> Mapping[str, Heartbeat]:
+        """Return the last heartbeat of each worker."""
+        return self._fleet.beats
+
+    def usages(self) -> dict[str, JobUsage]:
+        """Return what the last job has cost each worker, as far as they have told."""
+        told = {name: beat.usage for name, beat in self._fleet.beats.items()}
+        return told | {name: closed.usage for name, closed in self._closed.items()}
+
+    def run(self, opened: OpenedJob, tally: Tally, trace: RunTrace) -> list[str]:
+        """Run all items; return what the sink warns of. Failed items are in `tally`.
 
         Raises:
-            StageFailed: a stage raised.
+            StageFailed: the sink raised, or no item could be done.
             WorkerDied, WorkerHung: a worker is gone; `items` are those that went with it.
         """
         plan = opened.plan
+        self._closed = {}
         admission = Admission(num_items=plan.num_items, window=plan.window)
         with ExitStack() as pools:
-            self._open_job(opened, pools)
+            with trace.step("open job"):
+                self._open_job(opened, pools, trace)
             tally.start(unit=opened.unit, num_units=opened.num_units, num_items=plan.num_items)
             try:
-                self._run_items(opened, admission, tally)
+                with trace.step("items"):
+                    self._run_items(opened, admission, tally)
             except WorkerDied as error:
                 lost = self._lost_items(error.worker, admission, tally)
-                raise WorkerDied(error.worker, error.how, lost) from None
+                raise WorkerDied(error.worker, error.how, lost, error.log) from None
             except WorkerHung as error:
                 lost = self._lost_items(error.worker, admission, tally)
                 raise WorkerHung(
@@ -70,12 +85,14 @@ class Supervisor:
                 ) from None
             sink = plan.workers_of(plan.path[-1])[0]
             finish = Finish(**ME, items=tuple(range(plan.num_items)))
-            finished = self._fleet.ask(Finished, {sink: finish})[sink]
+            with trace.step("finish"):
+                finished = self._fleet.ask(Finished, {sink: finish})[sink]
             workers = [worker.name for worker in plan.workers]
-            closed = self._fleet.ask(JobClosed, dict.fromkeys(workers, CloseJob(**ME)))
-        return closed, list(finished.warnings)
+            with trace.step("close job"):
+                self._closed = self._fleet.ask(JobClosed, dict.fromkeys(workers, CloseJob(**ME)))
+        return list(finished.warnings)
 
-    def _open_job(self, opened: OpenedJob, pools: ExitStack) -> None:
+    def _open_job(self, opened: OpenedJob, pools: ExitStack, trace: RunTrace) -> None:
         """Make the pools, and tell everyone of them and of each other."""
         self._num_jobs += 1
         plan = opened.plan
@@ -84,6 +101,7 @@ class Supervisor:
             for name, worker in self._fleet.workers.items()
         }
         addresses = make_pools(plan, names, pools)
+        traces = trace.open({worker: f"{name}.trace" for worker, name in names.items()})
         peers = tuple(
             Peer(
                 worker=worker.plan.name,
@@ -108,6 +126,7 @@ class Supervisor:
                 items_per_segment=plan.items_per_segment,
                 num_items=plan.num_items,
                 durable=(),
+                trace=traces[worker.name],
             )
             for worker in plan.workers
         }
@@ -119,28 +138,32 @@ class Supervisor:
             for item in admission.admit():
                 admitted = ItemAdmitted(**ME, item=item, attempt=0, failed="")
                 self._fleet.send(sources[item % len(sources)], admitted)
-            match message := self._fleet.receive():
-                case ItemWritten(failed=""):
-                    tally.wrote(message)
-                case ItemWritten():
-                    raise self._reason_of(message)
-                case ItemsDurable():
-                    tally.durable(message)
-                    admission.finish(one.item for one in message.items)
-                    logger.debug("durable items=%s", [one.item for one in message.items])
-                case ItemFailed():
-                    raise _stage_failed(message)
-                case _:
-                    raise AssertionError(f"not while items run: {message}")
-
-    def _reason_of(self, written: ItemWritten) -> StageFailed:
-        """Return why an item failed that the sink has seen marked: the failing worker tells too."""
+            message = self._fleet.receive()
+            assert message is not None, "no deadline was given"
+            self._hear(message, opened.plan, admission, tally)
         deadline = time.monotonic() + LATE_S
-        while message := self._fleet.receive(deadline=deadline):
-            if isinstance(message, ItemFailed) and message.item == written.item:
-                return _stage_failed(message)
-        stage, _, error = written.failed.partition(": ")
-        return StageFailed(written.sender, stage, written.item, error)
+        while not tally.all_told and (late := self._fleet.receive(deadline=deadline)):
+            self._hear(late, opened.plan, admission, tally)
+        tally.explain_rest()
+        if tally.items_failed == opened.plan.num_items and tally.failures:
+            raise stage_failed(tally.failures[0])
+
+    def _hear(self, message: AnyMessage, plan: Plan, admission: Admission, tally: Tally) -> None:
+        match message:
+            case ItemWritten():
+                tally.wrote(message)
+            case ItemsDurable():
+                tally.durable(message)
+                admission.finish(one.item for one in message.items)
+                logger.debug("durable items=%s", [one.item for one in message.items])
+            case ItemFailed() if message.stage == plan.path[-1]:
+                raise stage_failed(message)  # its place in the output stays open
+            case ItemFailed():
+                tally.failed(message)
+                if len(tally.failures) <= MAX_WARNINGS:
+                    logger.warning("%s; it is left out", stage_failed(message))
+            case _:
+                raise AssertionError(f"not while items run: {message}")
 
     def _lost_items(self, dead: str, admission: Admission, tally: Tally) -> list[int]:
         """Return admitted - finished - held by the living: what went with a dead or hung worker.
@@ -165,9 +188,3 @@ class Supervisor:
         except (WorkerDied, WorkerHung, StageFailed) as error:
             logger.warning("while asking who holds what: %s", error)
         return [item for item in admission.unfinished() if item not in held]
-
-
-def _stage_failed(message: ItemFailed) -> StageFailed:
-    return StageFailed(
-        message.sender, message.stage, message.item, message.error, message.traceback
-    )

@@ -1,4 +1,4 @@
-"""What is done of a job so far: counted from messages, read by progress lines and the report."""
+"""What is done of a job so far: counted from messages, read by the live view and the report."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from ipc.messages import ItemsDurable, ItemWritten
+from ipc.messages import ItemFailed, ItemsDurable, ItemWritten
 
 RecordDurable = Callable[[ItemsDurable], None]
+
+MAX_FAILURES = 100  # told one by one; a broken disk can fail every item of a million
 
 
 class Tally:
@@ -23,7 +25,12 @@ class Tally:
         self.units_done = 0  # written; those of a segment that is still open may be lost
         self.units_durable = 0
         self._units_written: dict[int, int] = {}  # of items that are not durable yet
-        self.items_durable = 0
+        self.items_durable = 0  # failed ones too: their places are closed
+        self.items_failed = 0  # as the sink has taken them
+        self.failures: list[ItemFailed] = []  # the first of them
+        self._failed_durable = 0
+        self._failed_written: dict[int, ItemWritten] = {}  # not durable yet
+        self._half_told: dict[int, ItemWritten | ItemFailed] = {}
         self.counts: Counter[str] = Counter()
         self.began = time.monotonic()  # the first item was admitted
         self._first: tuple[float, int] | None = None  # when, and units done by then
@@ -38,16 +45,61 @@ class Tally:
         """Count an item that the sink took."""
         self.units_done += message.units
         self._units_written[message.item] = message.units
+        if message.failed:
+            self.items_failed += 1
+            self._failed_written[message.item] = message
+            self._tell_half(message)
+            return
         self._last = time.monotonic()
         if self._first is None:
             self._first = (self._last, self.units_done)
+
+    def failed(self, message: ItemFailed) -> None:
+        """Keep the reason why an item failed."""
+        if len(self.failures) < MAX_FAILURES:
+            self.failures.append(message)
+        self._tell_half(message)
+
+    def _tell_half(self, message: ItemWritten | ItemFailed) -> None:
+        """A failure is told by two workers, in either order: who failed, and the sink."""
+        if self._half_told.pop(message.item, None) is None:
+            self._half_told[message.item] = message
+
+    def explain_rest(self) -> None:
+        """Take the sink's word for items whose failing worker has not told why."""
+        for half in list(self._half_told.values()):
+            if isinstance(half, ItemWritten):
+                stage, _, error = half.failed.partition(": ")
+                self.failed(
+                    ItemFailed(
+                        sender=half.sender,
+                        incarnation=half.incarnation,
+                        stage=stage,
+                        item=half.item,
+                        attempt=half.attempt,
+                        error=error,
+                        traceback="",
+                    )
+                )
+
+    @property
+    def all_told(self) -> bool:
+        """Whether every item that the sink knows as failed has its reason."""
+        return not self._half_told
 
     def durable(self, message: ItemsDurable) -> None:
         """Record items that survive from now on."""
         self._record(message)
         self.items_durable += len(message.items)
-        self.units_durable += sum(self._units_written.pop(one.item, 0) for one in message.items)
+        for one in message.items:
+            self.units_durable += self._units_written.pop(one.item, 0)
+            self._failed_durable += self._failed_written.pop(one.item, None) is not None
         self.counts.update(message.counts)
+
+    @property
+    def items_done(self) -> int:
+        """Items that are durable and whole."""
+        return self.items_durable - self._failed_durable
 
     @property
     def warm_units_per_s(self) -> float:

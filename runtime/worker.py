@@ -10,42 +10,31 @@ import argparse
 import ctypes
 import logging
 import os
-import resource
 import signal
-import sys
 import traceback
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import zmq
 
 from ipc.channel import Inbox, Outbox, Watch
-from ipc.errors import PeerLost, ProtocolError, WouldBlock
-from ipc.messages import (
-    AnyMessage,
-    CloseJob,
-    ItemAdmitted,
-    ItemReady,
-    JobClosed,
-    JobOpened,
-    OpenJob,
-    SetupFailed,
-    SlotFreed,
-    Started,
-    Stop,
-)
+from ipc.errors import PeerLost, ProtocolError
+from ipc.messages import AnyMessage, ItemAdmitted, ItemReady, SlotFreed, Stop
+from ipc.setup_messages import CloseJob, JobClosed, JobOpened, OpenJob, SetupFailed, Started
 from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
 from runtime.items import SUPERVISOR, JobItems
 from runtime.ledger import Ledger
 from runtime.logs import worker_logs
+from runtime.meter import Meter
 from runtime.path import Identity
 from runtime.pulse import Pulse
 from runtime.steps import Steps
-from runtime.usage import max_rss_bytes
+from runtime.trace import Recorder
 from stages.base import UserError
 
 logger = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
+OTHERS = "the other workers"
 
 
 class Worker:
@@ -58,7 +47,7 @@ class Worker:
         self._steps = Steps(self._identity)
         self._job: JobItems | None = None
         self._outboxes: dict[str, Outbox] = {}
-        self._ledger = Ledger()
+        self._ledger, self._meter, self._trace = Ledger(), Meter(), Recorder()
         self._stopped = False
 
     def run(self, *, parent_fd: int) -> None:
@@ -68,10 +57,12 @@ class Worker:
             self._inbox = stack.enter_context(Inbox(self._zmq_context, self._endpoint))
             self._watch = Watch(self._inbox)
             stack.callback(self._close_outboxes)
+            stack.callback(self._trace.close)
             self._outboxes[SUPERVISOR] = Outbox(self._zmq_context, self._supervisor)
             pulse = Pulse(
                 self._zmq_context,
                 self._ledger,
+                self._meter,
                 identity=self._identity,
                 endpoint=f"{self._endpoint}.pulse",
                 supervisor=self._supervisor,
@@ -90,9 +81,8 @@ class Worker:
 
     def _take_messages(self) -> bool:
         """Handle all that has come; False after `Stop`."""
-        with suppress(WouldBlock):
-            while not self._stopped:
-                self._handle(self._inbox.receive())
+        while not self._stopped and (message := self._inbox.try_receive()) is not None:
+            self._handle(message)
         return not self._stopped
 
     def _handle(self, message: AnyMessage) -> None:
@@ -117,8 +107,10 @@ class Worker:
     def _do(self, message: AnyMessage) -> None:
         """Do what comes before or after the items, and answer; a failure ends the worker."""
         self._steps.at = ""
+        self._ledger.wait("")
         try:
             self._tell(self._answer(message))
+            self._ledger.wait(OTHERS)
         except Exception as error:
             what, stage = type(message).__name__, self._steps.at
             logger.exception("failed doing=%s stage=%s", what, stage)
@@ -139,6 +131,16 @@ class Worker:
             self._stopped = True
 
     def _answer(self, message: AnyMessage) -> AnyMessage:
+        """Return the answer; the trace has all steps from one job's end to the next one's."""
+        if isinstance(message, OpenJob):
+            self._trace.open(*message.trace)
+        with self._trace.step(type(message).__name__):
+            answer = self._answer_to(message)
+        if isinstance(message, CloseJob):
+            self._trace.close()
+        return answer
+
+    def _answer_to(self, message: AnyMessage) -> AnyMessage:
         match message:
             case OpenJob():
                 return self._open(message)
@@ -157,9 +159,10 @@ class Worker:
             identity=self._identity,
             hosted=self._steps.hosted,
             ledger=self._ledger,
+            meter=self._meter,
+            trace=self._trace,
             send=self._send,
         )
-        self._usage = resource.getrusage(resource.RUSAGE_SELF)
         return JobOpened(**self._identity)
 
     def _close(self) -> JobClosed:
@@ -168,17 +171,7 @@ class Worker:
         job.close()
         for worker in [worker for worker in self._outboxes if worker != SUPERVISOR]:
             self._outboxes.pop(worker).close()
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return JobClosed(
-            **self._identity,
-            items=job.items,
-            busy_s=job.busy_s,
-            cpu_user_s=usage.ru_utime - self._usage.ru_utime,
-            cpu_system_s=usage.ru_stime - self._usage.ru_stime,
-            max_rss_bytes=max_rss_bytes(),
-            gpu_peak_bytes=_gpu_peak_bytes(),
-            links=job.links(),
-        )
+        return JobClosed(**self._identity, usage=self._meter.usage())
 
     def _send(self, worker: str, message: AnyMessage) -> None:
         try:
@@ -192,13 +185,6 @@ class Worker:
     def _close_outboxes(self) -> None:
         for outbox in self._outboxes.values():
             outbox.close()
-
-
-def _gpu_peak_bytes() -> int:
-    torch = sys.modules.get("torch")  # only if a stage has brought it
-    if torch is None or not torch.cuda.is_initialized():
-        return 0
-    return int(torch.cuda.max_memory_allocated())
 
 
 def _die_with(parent_pid: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import prod
 from typing import ClassVar, Generic, Literal, TypeVar
@@ -29,6 +30,7 @@ Library = Literal["numpy", "torch"]
 TensorT = TypeVar("TensorT")  # numpy.ndarray or torch.Tensor, as `library` says
 FactsT = TypeVar("FactsT")  # a frozen dataclass that starts with `job: Job`
 MetaT = TypeVar("MetaT")  # a frozen dataclass, at most 64 KiB as msgpack
+Part = Callable[[str], AbstractContextManager[None]]  # `with part("copy"):` times what is in it
 
 
 class UserError(Exception):
@@ -69,6 +71,15 @@ class Item(Generic[MetaT]):
     meta: MetaT  # what the earlier stages said of it
     failed: str = ""  # why it is given up; only a sink ever sees a failed item
     progress: Callable[[float], None] = field(default=lambda _fraction: None, compare=False)
+    part: Part = field(default=lambda _what: nullcontext(), compare=False)  # "copy": for the trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """About how much memory of its device a stage takes, beside libraries and contexts."""
+
+    weights_bytes: int = 0  # from `load` on
+    work_bytes: int = 0  # at most at once, while an item runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +112,13 @@ class Stage(_Base[TensorT, FactsT, MetaT]):
     def specs(self, facts: FactsT) -> dict[str, TensorSpec]:
         """Return what one item writes. Pure; the shapes follow the job, not the constructor."""
 
+    def footprint(self, facts: FactsT, device: str) -> Footprint:
+        """Return what it will take on `device` ("cpu", "cuda:0"). Pure, before `load`; 0: unknown.
+
+        A plan shows it, and refuses what cannot fit; `prepare` finds out what does.
+        """
+        return Footprint()
+
     @abstractmethod
     def load(self, device: str) -> None:
         """Read the weights onto `device` ("cpu", "cuda:0"), once.
@@ -131,6 +149,8 @@ class Source(_Base[TensorT, FactsT, MetaT]):
 
     writes: ClassVar[tuple[str, ...]]
     unit: ClassVar[str]  # what users count: "frame pairs"
+    warnings: Sequence[str] = ()  # what a user should know of the input, complete after `open`
+    broken: str = ""  # why the input is not whole: the rest is done, and the run counts as failed
 
     @abstractmethod
     def open(self, job: Job) -> FactsT:
@@ -182,10 +202,11 @@ class Sink(_Base[TensorT, FactsT, MetaT]):
         """
 
     @abstractmethod
-    def write(self, item: Item[MetaT], inputs: Mapping[str, TensorT], meta: MetaT) -> int:
+    def write(self, item: Item[MetaT], inputs: Mapping[str, TensorT], meta: MetaT | None) -> int:
         """Take one item, return how many units of it were really done; `inputs` end with the call.
 
-        A failed item (`item.failed`) has only the tensors of the source; its place is closed.
+        A failed item (`item.failed`) has only the tensors of the source, or none and no `meta` if
+        it failed there; its place is closed. Only then is `meta` None.
         """
 
     @abstractmethod

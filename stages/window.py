@@ -10,7 +10,7 @@ from typing import Literal
 
 from stages.base import Job
 
-PixelFormat = Literal["yuv420p", "yuv444p"]
+PixelFormat = Literal["yuv420p", "yuv422p", "yuv444p"]
 ColorMatrix = Literal["bt601", "bt709", "bt2020"]
 ColorRange = Literal["limited", "full"]
 
@@ -32,6 +32,9 @@ class Presentation:
     transfer: int = UNSPECIFIED
     matrix: int = UNSPECIFIED
     tagged_range: ColorRange | None = None  # None: the source does not say
+    mastering_display: tuple[int, ...] = ()  # red, green, blue, white: x, y in 1/50000 each; then
+    # the highest and the lowest luminance in 1/10000 cd/m2; () = the source does not say
+    content_light: tuple[int, ...] = ()  # MaxCLL and MaxFALL in cd/m2; () = likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,9 @@ class VideoFacts:
     """What is known of a video job once its input is open; all shapes follow from it.
 
     `frames` of a window is [K + 1, frame_bytes] uint8: each row is one frame as tightly packed
-    planes Y, U, V of `pixel_format`. `middle` is [K, frame_bytes], likewise.
+    planes Y, U, V of `pixel_format`, then A if there is alpha. `middle` is [K, color_bytes],
+    likewise but for alpha, which no model makes. A sample of more than 8 bits takes 2 bytes,
+    little-endian. Samples are the coded ones: gamma, PQ or HLG, never linear light.
     """
 
     job: Job
@@ -48,6 +53,8 @@ class VideoFacts:
     num_frames: int
     pairs_per_item: int  # K; the last window is padded with copies of the last frame
     pixel_format: PixelFormat  # yuv444p where a size is odd or the source has full chroma
+    bit_depth: int = 8  # of a sample: 8, 10 or 12
+    has_alpha: bool = False
     color_matrix: ColorMatrix
     color_range: ColorRange
     presentation: Presentation = Presentation()
@@ -55,15 +62,26 @@ class VideoFacts:
     @property
     def chroma_shape(self) -> tuple[int, int]:
         """Rows and columns of the planes U and V."""
-        if self.pixel_format == "yuv444p":
-            return self.height, self.width
-        return self.height // 2, self.width // 2
+        rows = self.height // 2 if self.pixel_format == "yuv420p" else self.height
+        columns = self.width if self.pixel_format == "yuv444p" else self.width // 2
+        return rows, columns
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample."""
+        return 1 if self.bit_depth == 8 else 2
+
+    @property
+    def color_bytes(self) -> int:
+        """Bytes of the planes Y, U and V of one frame, no padding between rows."""
+        rows, columns = self.chroma_shape
+        return (self.height * self.width + 2 * rows * columns) * self.sample_bytes
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one frame as planar YUV, 8 bits a sample, no padding between rows."""
-        rows, columns = self.chroma_shape
-        return self.height * self.width + 2 * rows * columns
+        """Bytes of one frame: its planes Y, U, V and, if it has alpha, A."""
+        alpha = self.height * self.width * self.sample_bytes
+        return self.color_bytes + (alpha if self.has_alpha else 0)
 
     @property
     def num_pairs(self) -> int:

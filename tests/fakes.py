@@ -100,6 +100,18 @@ class Sum(Add):
         return item.meta
 
 
+class Copies(Add):
+    """Copies in and out, as a stage on a GPU does."""
+
+    def run(self, inputs, outputs, item: Item[Meta]) -> Meta:
+        with item.part("copy"):
+            here = inputs[self.reads[0]].copy()
+        there = here + self._amount
+        with item.part("copy"):
+            outputs[self.writes[0]][:] = there
+        return item.meta
+
+
 class KilledAt(Add):
     """Dies by SIGKILL, as the OOM killer would do it, at item `poison`."""
 
@@ -136,6 +148,32 @@ class StopsAt(KilledAt):
 class RaisesAt(KilledAt):
     def die(self) -> None:
         raise ValueError("frame pair has 3 frames")
+
+
+class ReadsAllBut(Numbers):
+    """Numbers of which `poison` cannot be read."""
+
+    def __init__(self, *, poison: int) -> None:
+        super().__init__()
+        self._poison = poison
+
+    def read(self, key: int, outputs) -> Meta:
+        if key == self._poison:
+            self.die()
+        return super().read(key, outputs)
+
+    def die(self) -> None:
+        raise ValueError("frame pair has 3 frames")
+
+
+class BrokenNumbers(Numbers):
+    """Numbers that were more once."""
+
+    def open(self, job: Job) -> Facts:
+        facts = super().open(job)
+        self.warnings = ("half a file",)
+        self.broken = f"{job.input}: torn at {facts.num_items}"
+        return facts
 
 
 class WritesItsInput(Add):
@@ -214,19 +252,22 @@ class Lines(_Fake, Sink):
         self._folder = Path(facts.job.work_dir) / "segments"
         self._folder.mkdir(exist_ok=True)
         self._open: list[tuple[int, str]] = []
+        self._num_done = 0  # in the open segment
         self._durable: list[Durable] = []
 
-    def write(self, item: Item[Meta], inputs, meta: Meta) -> int:
+    def write(self, item: Item[Meta], inputs, meta: Meta | None) -> int:
         expected = self._open[-1][0] + 1 if self._open else item.index
         assert item.index == expected, "items of a segment arrive in order"
         values = item.failed or ";".join(
             " ".join(f"{v:g}" for v in inputs[name]) for name in self.reads
         )
-        self._open.append((item.index, f"{item.index}|{meta.label}|{values}\n"))
+        label = meta.label if meta else "never read"
+        self._open.append((item.index, f"{item.index}|{label}|{values}\n"))
+        self._num_done += not item.failed
         last = item.index + 1 == self._facts.num_items
         if len(self._open) == self._per_segment or last:
             self._close_segment()
-        return 1
+        return 0 if item.failed else 1
 
     def _close_segment(self) -> None:
         first = self._open[0][0]
@@ -236,8 +277,9 @@ class Lines(_Fake, Sink):
         path.write_text("".join(line for _index, line in self._open))
         items = tuple(index for index, _line in self._open)
         self._durable.append(
-            Durable(items=items, files=(name,), counts={"numbers": len(items), "lines": 1})
+            Durable(items=items, files=(name,), counts={"numbers": self._num_done, "lines": 1})
         )
+        self._num_done = 0
         self._open = []
 
     def commit(self) -> list[Durable]:

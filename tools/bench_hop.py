@@ -33,9 +33,10 @@ from tools.hop_report import (
     table,
     targets,
 )
+from tools.hop_zmq import BareZmq
 
 KINDS: dict[str, type[Contender]] = {
-    kind.name: kind for kind in (Runpipe, PickleQueue, TorchQueue, RayStore)
+    kind.name: kind for kind in (Runpipe, BareZmq, PickleQueue, TorchQueue, RayStore)
 }
 UNITS = {"": 1, "KiB": KIB, "MiB": MIB, "GiB": 1024 * MIB}
 MOST_COPIES = 16  # of an item that are there at once: the window's, each in several buffers

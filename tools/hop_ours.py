@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.context import SpawnContext
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 import zmq
 
 from ipc.channel import Inbox, Outbox, Watch
-from ipc.errors import WouldBlock
 from ipc.host import MappedPool
-from ipc.messages import AnyMessage, CloseJob, ItemReady, SlotFreed
+from ipc.messages import AnyMessage, ItemReady, SlotFreed
 from ipc.pool import SlotPool
 from ipc.records import PoolAddress, TensorHandle
+from ipc.setup_messages import CloseJob
 from runtime.views import Views
 from tools.hop_pair import End, Stamps, Task, read, write
 
@@ -107,9 +107,8 @@ class Runpipe:
 
 
 def _take(inbox: Inbox, handle: Callable[[AnyMessage], None]) -> None:
-    with suppress(WouldBlock):
-        while True:
-            handle(inbox.receive())
+    while (message := inbox.try_receive()) is not None:
+        handle(message)
 
 
 def _view(views: Views, handle: TensorHandle) -> Any:  # noqa: ANN401 - numpy's here

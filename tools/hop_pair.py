@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -31,6 +32,7 @@ SLOTS = 4
 WARM_UP = SLOTS  # first items of a run, not counted: their pages are new
 LEAST_ITEMS = WARM_UP + 8  # however short the run
 ANSWER_S = 120.0  # beyond a task's own time; importing torch from a cold disk takes long
+SIGNALS_S = 0.5  # how long an interruption may go unnoticed
 GRACE_S = 10.0  # for ending by SIGTERM
 PR_SET_PDEATHSIG = 1
 
@@ -140,9 +142,11 @@ class Pair:
         answers, name = [], self._contender.name
         waiting = {connection: end for end, (_process, connection) in self._ends.items()}
         sentinels = {process.sentinel: end for end, (process, _connection) in self._ends.items()}
+        deadline = time.monotonic() + timeout_s
         while waiting:
-            ready = wait([*waiting, *sentinels], timeout_s)
-            if not ready:
+            # A signal that comes just before the wait is only seen after it, so it is a short one.
+            ready = wait([*waiting, *sentinels], SIGNALS_S)
+            if not ready and time.monotonic() > deadline:
                 raise EndDied(f"{name}: no answer for {timeout_s:.0f} s")
             for sentinel in sentinels.keys() & ready:
                 raise EndDied(f"{name}: its {sentinels[sentinel]} died; see above")
@@ -167,12 +171,16 @@ class Pair:
 
 
 def _start(process: SpawnProcess) -> None:
-    """Start a process that never hears Ctrl-C, which is for the benchmark."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # is inherited
+    """Start a process that never hears Ctrl-C, which is for the benchmark.
+
+    Blocked, not ignored: a Ctrl-C that comes meanwhile is heard afterwards.
+    """
+    resource_tracker.ensure_running()  # it unblocks what it has blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
     try:
         process.start()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stop(process: SpawnProcess) -> None:

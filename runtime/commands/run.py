@@ -15,6 +15,7 @@ from runtime.errors import ConfigError, RunpipeError
 
 if TYPE_CHECKING:
     from runtime.config import PipelineConfig
+    from runtime.live import Live
     from runtime.report import Report
 
 
@@ -74,40 +75,43 @@ def _load(request: RunRequest) -> PipelineConfig:
 
 
 def _run(request: RunRequest, *, on_failure: Callable[[Path], None]) -> Report:
+    from runtime.account import weights_notes
     from runtime.pipeline import Pipeline
-    from runtime.progress import ProgressLine
-    from runtime.run import weights_notes
+    from runtime.terminal import Terminal
+    from runtime.view import RunView
 
     config = _load(request)
     with ExitStack() as stack:
-        pipeline = stack.enter_context(Pipeline(config, verbosity=request.verbosity))
+        terminal = stack.enter_context(Terminal())
+        pipeline = stack.enter_context(
+            Pipeline(config, verbosity=request.verbosity, terminal=terminal)
+        )
         for note in weights_notes(config):
-            _warn(note)
-        progress = None if request.quiet else stack.enter_context(ProgressLine())
+            terminal.say(f"runpipe: {note}")
+
+        def show(live: Live) -> None:
+            if not request.quiet:
+                terminal.show(RunView(live))
+
         try:
             report = pipeline.run(
                 input=request.source,
                 output=request.output,
                 overwrite=request.overwrite,
                 run_dir=request.run_dir,
-                on_start=progress.show if progress else lambda _tally: None,
+                on_start=show,
             )
         except ConfigError:  # it has not begun, and there is no report
             raise
         except RunpipeError as error:
+            stack.close()  # nothing is drawn any more
             folder = pipeline.run_dir
             if folder and (folder / "report.json").exists():
                 error.add_note(f"see `runpipe report {shown(folder)}`")
                 on_failure(folder)
             raise
-    for warning in report.warnings:
-        _warn(f"warning: {warning}")
     return report
 
 
 def _print_report(folder: Path) -> None:
     click.echo((folder / "report.json").read_text(), nl=False)
-
-
-def _warn(text: str) -> None:
-    click.echo(f"runpipe: {text}", err=True)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from stages.base import Item
+from collections.abc import Mapping
+
+from stages.base import Item, TensorSpec
 from stages.eden.decoder import Decoder
 from stages.eden.layers import Weights
-from stages.eden.stage import EdenStage, Tensors
+from stages.eden.stage import EdenStage, Tensors, rgb_bytes
 from stages.eden.yuv import rgb_to_planes
-from stages.window import WindowMeta
+from stages.window import VideoFacts, WindowMeta
 
 
 class Decode(EdenStage[Decoder]):
     """EDEN's decoder as a stage.
 
     Reads `latents` [K, Q, latent], `tokens_dec` [K + 1, L, C] and `stats` [K + 1, 2]. Writes
-    `middle` [K, frame_bytes] uint8, coded as the source's frames are.
+    `middle` [K, color_bytes] uint8, coded as the source's frames are, without alpha.
     """
 
     reads = ("latents", "tokens_dec", "stats")
@@ -23,6 +25,10 @@ class Decode(EdenStage[Decoder]):
 
     def _build(self, weights: Weights) -> Decoder:
         return Decoder(weights, self.architecture)
+
+    def _work_bytes(self, facts: VideoFacts, specs: Mapping[str, TensorSpec]) -> int:
+        # Pixels before and after they are put together, and what one block has in hand.
+        return 3 * rgb_bytes(facts) + 5 * specs["tokens_dec"].nbytes
 
     def _compute(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> None:
         rgb = self.network.decode(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from stages.base import Item
+from collections.abc import Mapping
+
+from stages.base import Item, TensorSpec
 from stages.eden.denoiser import Denoiser
 from stages.eden.layers import Weights
 from stages.eden.noise import window_noise
 from stages.eden.stage import EdenStage, Tensors
-from stages.window import WindowMeta
+from stages.window import VideoFacts, WindowMeta
 
 
 class Denoise(EdenStage[Denoiser]):
@@ -23,6 +25,10 @@ class Denoise(EdenStage[Denoiser]):
 
     def _build(self, weights: Weights) -> Denoiser:
         return Denoiser(weights, self.architecture)
+
+    def _work_bytes(self, facts: VideoFacts, specs: Mapping[str, TensorSpec]) -> int:
+        # Keys and values of every block, and what one block has in hand.
+        return (2 * self.architecture.dit_depth + 5) * specs["tokens_dit"].nbytes
 
     def _compute(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> None:
         pairs, latents, channels = outputs["latents"].shape

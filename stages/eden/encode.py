@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from stages.base import Item
+from collections.abc import Mapping
+
+from stages.base import Item, TensorSpec
 from stages.eden.encoder import Encoded, Encoder
 from stages.eden.layers import Weights
-from stages.eden.stage import EdenStage, Tensors
+from stages.eden.stage import EdenStage, Tensors, rgb_bytes
 from stages.eden.yuv import planes_to_rgb
-from stages.window import WindowMeta
+from stages.window import VideoFacts, WindowMeta
 
 
 class Encode(EdenStage[Encoder]):
@@ -24,6 +26,9 @@ class Encode(EdenStage[Encoder]):
 
     def _build(self, weights: Weights) -> Encoder:
         return Encoder(weights, self.architecture)
+
+    def _work_bytes(self, facts: VideoFacts, specs: Mapping[str, TensorSpec]) -> int:
+        return 5 * rgb_bytes(facts)  # conversion, patches and their normalisation
 
     def _compute(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> None:
         rgb = planes_to_rgb(inputs["frames"], self.facts)

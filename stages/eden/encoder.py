@@ -62,7 +62,8 @@ class Encoder:
     def _write_difference(self, rgb: torch.Tensor, out: torch.Tensor) -> None:
         # In the steps of torch's cosine similarity, which the published code calls, so that both
         # round alike; but each frame is normalised once. A black pixel counts as 0.
-        norms = torch.linalg.vector_norm(rgb, dim=1, keepdim=True).clamp_min_(NORM_FLOOR)
+        # vector_norm says the same, but over three channels takes 30 times as long on a CPU.
+        norms = (rgb * rgb).sum(1, keepdim=True).sqrt_().clamp_min_(NORM_FLOOR)
         units = rgb / norms
         cosines = (units[:-1] * units[1:]).sum(1)
         mean, std = self._constants.cos_sim_mean, self._constants.cos_sim_std

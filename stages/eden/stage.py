@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from typing import ClassVar, Generic, TypeVar
 
 import torch
 
-from stages.base import Item, Stage, TensorSpec, UserError
+from stages.base import Footprint, Item, Part, Stage, TensorSpec, UserError
 from stages.eden.architecture import Architecture
 from stages.eden.checkpoint import read_architecture, read_tensors
 from stages.eden.geometry import Geometry, Grid, make_grid
@@ -97,6 +98,24 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
         every = self._every_spec(facts)
         return {name: every[name] for name in self.writes}
 
+    def footprint(self, facts: VideoFacts, device: str) -> Footprint:
+        """Return about what one window takes; the factors are measured on the CPU."""
+        specs, dtype = self._every_spec(facts), DTYPES[self._dtype]
+        mine = tuple(f"{prefix}." for prefix in self.prefixes)
+        weights = sum(
+            prod(shape)
+            for name, shape in self.architecture.shapes().items()
+            if name.startswith(mine)
+        )
+        work = self._work_bytes(facts, specs)
+        if device != "cpu":  # where slots are in host memory, the GPU has copies
+            work += sum(specs[name].nbytes for name in (*self.reads, *self.writes))
+        return Footprint(weights_bytes=weights * dtype.itemsize, work_bytes=work)
+
+    @abstractmethod
+    def _work_bytes(self, facts: VideoFacts, specs: Mapping[str, TensorSpec]) -> int:
+        """Return about the most that `_compute` has allocated at once."""
+
     def load(self, device: str) -> None:
         """Read this stage's part of the weights onto `device`.
 
@@ -134,9 +153,9 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
             torch.OutOfMemoryError: more was put on this GPU since `prepare`.
         """
         written = {name: outputs[name] for name in self.writes}
-        with torch.inference_mode(), _writable_on(self._device, written) as targets:
-            here = {name: inputs[name].to(self._device) for name in self.reads}
-            self._compute(here, targets, item)
+        read = {name: inputs[name] for name in self.reads}
+        with torch.inference_mode(), _writable_on(self._device, written, item.part) as targets:
+            self._compute(_copied_to(self._device, read, item.part), targets, item)
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()
         return item.meta
@@ -178,12 +197,25 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
             "stats": TensorSpec((pairs + 1, 2), "float32"),
             "difference": TensorSpec((pairs, 1), "float32"),
             "latents": TensorSpec((pairs, geometry.num_latents, model.latent), "float32"),
-            "middle": TensorSpec((pairs, facts.frame_bytes), "uint8"),
+            "middle": TensorSpec((pairs, facts.color_bytes), "uint8"),
         }
 
 
+def rgb_bytes(facts: VideoFacts) -> int:
+    """Return the size of a window's frames as float32 RGB."""
+    return (facts.pairs_per_item + 1) * 3 * facts.height * facts.width * 4
+
+
+def _copied_to(device: torch.device, inputs: Tensors, part: Part) -> Tensors:
+    """Return the inputs on `device`; from pageable memory `to` returns when it has read it all."""
+    if all(view.device == device for view in inputs.values()):
+        return inputs
+    with part("copy"):
+        return {name: view.to(device) for name, view in inputs.items()}
+
+
 @contextmanager
-def _writable_on(device: torch.device, outputs: Tensors) -> Iterator[Tensors]:
+def _writable_on(device: torch.device, outputs: Tensors, part: Part) -> Iterator[Tensors]:
     """Yield tensors on `device` to write: the outputs themselves where they lie there.
 
     The others, such as slots in host memory, are copied when the block ends.
@@ -193,6 +225,11 @@ def _writable_on(device: torch.device, outputs: Tensors) -> Iterator[Tensors]:
         for name, view in outputs.items()
     }
     yield targets
-    for name, view in outputs.items():
-        if targets[name] is not view:
-            view.copy_(targets[name])
+    away = [name for name, view in outputs.items() if targets[name] is not view]
+    if not away:
+        return
+    if device.type == "cuda":  # the copy would wait for it too, and its time is to be its own
+        torch.cuda.current_stream(device).synchronize()
+    with part("copy"):
+        for name in away:
+            outputs[name].copy_(targets[name])

@@ -1,9 +1,12 @@
-"""Planar 8-bit YUV, as video files hold it, to RGB and back, on torch tensors of any device.
+"""Planar YUV of 8 to 12 bits, as video files hold it, to RGB and back, on tensors of any device.
 
-Chroma is enlarged by repeating it and shrunk by the mean of 2 x 2 pixels. Enlarged so, the four
-pixels of a chroma sample differ in luma alone, so their mean gives the same chroma again, up to
-rounding (and clipping, for colours outside of RGB). A smoother filter would shift or blur colour
-at every pass, and show: frames in between stand next to source frames that pass untouched.
+The RGB is the coded one: gamma, PQ or HLG as the video has it, never linear light.
+
+Chroma is enlarged by repeating it and shrunk by the mean of the pixels it stands for, 2 x 2 in
+4:2:0 and 1 x 2 in 4:2:2. Enlarged so, these pixels differ in luma alone, so their mean gives the
+same chroma again, up to rounding (and clipping, for colours outside of RGB). A smoother filter
+would shift or blur colour at every pass, and show: frames in between stand next to source frames
+that pass untouched.
 """
 
 from __future__ import annotations
@@ -20,7 +23,6 @@ _RED_BLUE: dict[ColorMatrix, tuple[float, float]] = {
     "bt709": (0.2126, 0.0722),
     "bt2020": (0.2627, 0.0593),
 }
-_NEUTRAL = 128.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,11 @@ class _Coding:
     red: float  # share of each primary in luma
     green: float
     blue: float
-    black: float  # of luma, in 8-bit steps
+    black: float  # of luma
     luma_steps: float  # from black to white
     chroma_steps: float  # from one end to the other
+    neutral: float  # of chroma
+    highest: float  # that a sample can hold
 
     @property
     def red_slope(self) -> float:
@@ -49,14 +53,14 @@ def planes_to_rgb(frames: torch.Tensor, facts: VideoFacts) -> torch.Tensor:
     """Return RGB [N, 3, height, width], float32 in [0, 1], of planar YUV frames.
 
     Args:
-        frames: [N, frame_bytes] uint8, planes Y, U, V one after the other; not changed.
-        facts: size, format, matrix and range.
+        frames: [N, frame_bytes] uint8, planes one after the other; alpha is ignored; not changed.
+        facts: size, format, depth, matrix and range.
     """
     coding = _coding(facts)
     luma, chroma = (plane.float() for plane in _planes(frames, facts))
     # Subtract first: so black is exactly 0, which the cosine similarity of frames asks for.
     luma = luma.sub_(coding.black).div_(coding.luma_steps)
-    chroma = chroma.sub_(_NEUTRAL).div_(coding.chroma_steps)
+    chroma = chroma.sub_(coding.neutral).div_(coding.chroma_steps)
     return _add_chroma(luma, _color_offsets(chroma, coding)).clamp_(0.0, 1.0)
 
 
@@ -65,34 +69,42 @@ def rgb_to_planes(rgb: torch.Tensor, facts: VideoFacts, *, out: torch.Tensor) ->
 
     Args:
         rgb: [N, 3, height, width], float32 in [0, 1].
-        facts: size, format, matrix and range.
-        out: [N, frame_bytes] uint8; every byte is written.
+        facts: size, format, depth, matrix and range.
+        out: [N, color_bytes] uint8; every byte is written.
     """
     coding = _coding(facts)
     to_luma, to_chroma = _planes(out, facts)
     luma = _luma(rgb, coding)
-    to_luma.copy_(_to_steps(luma, coding.luma_steps, coding.black))
-    if facts.pixel_format == "yuv420p":
-        rgb = F.avg_pool2d(rgb, 2)
+    to_luma.copy_(_to_steps(luma, coding.luma_steps, coding.black, coding))
+    rows, columns = facts.chroma_shape
+    if (rows, columns) != (facts.height, facts.width):
+        rgb = F.avg_pool2d(rgb, (facts.height // rows, facts.width // columns))
         luma = _luma(rgb, coding)
     blue = (rgb[:, 2] - luma).div_(coding.blue_slope)
-    to_chroma[:, 0].copy_(_to_steps(blue, coding.chroma_steps, _NEUTRAL))
+    to_chroma[:, 0].copy_(_to_steps(blue, coding.chroma_steps, coding.neutral, coding))
     red = (rgb[:, 0] - luma).div_(coding.red_slope)
-    to_chroma[:, 1].copy_(_to_steps(red, coding.chroma_steps, _NEUTRAL))
+    to_chroma[:, 1].copy_(_to_steps(red, coding.chroma_steps, coding.neutral, coding))
 
 
 def _coding(facts: VideoFacts) -> _Coding:
     red, blue = _RED_BLUE[facts.color_matrix]
-    limited = facts.color_range == "limited"
-    black, luma_steps, chroma_steps = (16.0, 219.0, 224.0) if limited else (0.0, 255.0, 255.0)
-    return _Coding(red, 1.0 - red - blue, blue, black, luma_steps, chroma_steps)
+    unit = float(2 ** (facts.bit_depth - 8))  # one step of 8 bits
+    highest = 256.0 * unit - 1.0
+    black, luma_steps, chroma_steps = 0.0, highest, highest
+    if facts.color_range == "limited":
+        black, luma_steps, chroma_steps = 16.0 * unit, 219.0 * unit, 224.0 * unit
+    green, neutral = 1.0 - red - blue, 128.0 * unit
+    return _Coding(red, green, blue, black, luma_steps, chroma_steps, neutral, highest)
 
 
 def _planes(frames: torch.Tensor, facts: VideoFacts) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the views luma [N, height, width] and chroma [N, 2, rows, columns]."""
+    samples = frames[:, : facts.color_bytes]
+    if facts.sample_bytes == 2:
+        samples = samples.view(torch.int16)  # 12 bits at most: no sample looks negative
     num_luma = facts.height * facts.width
-    luma = torch.unflatten(frames[:, :num_luma], 1, (facts.height, facts.width))
-    return luma, torch.unflatten(frames[:, num_luma:], 1, (2, *facts.chroma_shape))
+    luma = torch.unflatten(samples[:, :num_luma], 1, (facts.height, facts.width))
+    return luma, torch.unflatten(samples[:, num_luma:], 1, (2, *facts.chroma_shape))
 
 
 def _color_offsets(chroma: torch.Tensor, coding: _Coding) -> torch.Tensor:
@@ -115,6 +127,6 @@ def _luma(rgb: torch.Tensor, coding: _Coding) -> torch.Tensor:
     return luma.add_(rgb[:, 1], alpha=coding.green).add_(rgb[:, 2], alpha=coding.blue)
 
 
-def _to_steps(values: torch.Tensor, steps: float, zero: float) -> torch.Tensor:
-    """Return 8-bit steps, not yet as bytes. Full range U and V would reach 255.5."""
-    return (values * steps).add_(zero).round_().clamp_(0.0, 255.0)
+def _to_steps(values: torch.Tensor, steps: float, zero: float, coding: _Coding) -> torch.Tensor:
+    """Return steps, not yet as integers. Full range U and V would reach half a step too far."""
+    return (values * steps).add_(zero).round_().clamp_(0.0, coding.highest)

@@ -38,16 +38,23 @@ def container_format(output: Path) -> str:
         return container.format.name
 
 
+def container_name(output: Path) -> str:
+    """Return what `container_format` does, or nothing where `check_container` will refuse it."""
+    try:
+        return container_format(output)
+    except (ValueError, av.FFmpegError):
+        return ""
+
+
 def check_container(output: Path, facts: VideoFacts, encoding: Encoding) -> None:
     """Write the header of such a file to nowhere.
 
     Raises:
         UserError: its suffix names no container, or one that cannot hold the encoder's packets.
     """
-    try:
-        name = container_format(output)
-    except (ValueError, av.FFmpegError) as error:
-        raise UserError(f"{output}: no video container {output.suffix!r}; use .mp4") from error
+    name = container_name(output)
+    if not name:
+        raise UserError(f"{output}: no video container {output.suffix!r}; use .mp4")
     refusal = f"{output}: {name} cannot hold {encoding.codec}; use .mkv"
     if not _is_known(name, av.Codec(encoding.codec, "w").canonical_name):
         raise UserError(refusal)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.video.pixels import Bytes
+from stages.video.pixels import Samples
 
 Thumbnail = NDArray[np.float32]  # [3, _ROWS, _COLUMNS]: Y, U, V, 0..255
 
@@ -27,9 +27,9 @@ _FLAT = 2.0  # a standard deviation below this is a blank picture, where nothing
 _BLANK_STEP = 32.0  # mean difference at which going to or from a blank picture is a cut, no fade
 
 
-def thumbnail(planes: Sequence[Bytes]) -> Thumbnail:
+def thumbnail(planes: Sequence[Samples], bit_depth: int = 8) -> Thumbnail:
     """Return the small picture of the planes Y [H, W], U and V that `cut_score` compares."""
-    return np.stack([_small(plane) for plane in planes])
+    return np.stack([_small(plane) for plane in planes[:3]]) / np.float32(2 ** (bit_depth - 8))
 
 
 def cut_score(earlier: Thumbnail, later: Thumbnail) -> float:
@@ -50,10 +50,11 @@ def cut_score(earlier: Thumbnail, later: Thumbnail) -> float:
     return missing / max(by_chance, _ALIKE)
 
 
-def _small(plane: Bytes) -> NDArray[np.float32]:
+def _small(plane: Samples) -> NDArray[np.float32]:
     rows = np.arange(_ROWS * _SAMPLES) * plane.shape[0] // (_ROWS * _SAMPLES)
     columns = np.arange(_COLUMNS * _SAMPLES) * plane.shape[1] // (_COLUMNS * _SAMPLES)
     sampled = plane[rows[:, None], columns].reshape(_ROWS, _SAMPLES, _COLUMNS, _SAMPLES)
+    # 16 samples of 12 bits just fit.
     sums: NDArray[np.float32] = sampled.sum(axis=(1, 3), dtype=np.uint16).astype(np.float32)
     return sums / np.float32(_SAMPLES * _SAMPLES)
 

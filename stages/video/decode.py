@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -11,20 +11,27 @@ import numpy as np
 from av import VideoFrame
 from av.codec.context import ThreadType
 from av.container import InputContainer
-from av.stream import Disposition
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 _KEYFRAMES_BACK = (0, 1, 3, 8)  # where to start instead, if a seek landed too late
+_MAX_ERRORS_IN_A_ROW = 8  # of a demuxer, before what lies behind is given up
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own read colours alone
 
 
 class BrokenFrameError(ValueError):
     """A frame that the file promises cannot be decoded: it is damaged, or the file ends early."""
 
-    def __init__(self, path: str, number: int, total: int, why: str) -> None:
-        of = f" of {total}" if total else ""
-        super().__init__(f"{path}: frame {number}{of} cannot be decoded: {why}")
-        self.number = number
+    def __init__(
+        self, path: str, number: int, *, total: int, seconds: float, why: str, is_damage: bool
+    ) -> None:
+        super().__init__(
+            f"{path}: frame {number} of {total}, at {seconds:.2f} s, cannot be decoded: {why}"
+        )
+        self.is_damage = is_damage  # the decoder said so; else the frame just did not come
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +62,90 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     return None
 
 
+def demux(
+    container: InputContainer, streams: Sequence[Stream], errors: list[str]
+) -> Iterator[Packet[Stream]]:
+    """Yield the packets of `streams`, also those behind damage, which is added to `errors`."""
+    in_a_row = 0
+    while in_a_row < _MAX_ERRORS_IN_A_ROW:
+        try:
+            for packet in container.demux(*streams):
+                in_a_row = 0
+                yield packet
+        except (av.FFmpegError, IndexError) as error:  # IndexError: a track that was not there
+            errors.append(_reason(error))
+            in_a_row += 1
+        else:
+            return
+
+
 def decode(
-    container: InputContainer, stream: VideoStream, *, sought: int | None = None
+    container: InputContainer,
+    stream: VideoStream,
+    errors: list[str],
+    *,
+    sought: int | None = None,
 ) -> Iterator[VideoFrame]:
     """Yield frames from the first keyframe on; what lies before it cannot be decoded.
 
     Nothing is yielded if that keyframe lies behind `sought`: frames shown before a keyframe and
-    stored behind it (an open GOP) would come out, made of references that are not there.
+    stored behind it (an open GOP) would come out, made of references that are not there. What
+    cannot be decoded is added to `errors`, and decoding goes on behind it.
     """
-    has_started = False
-    for packet in container.demux(stream):
-        is_flush = packet.size == 0 and packet.dts is None
-        if packet.size == 0 and not is_flush:
+    decoder, has_started = _decoder_of(stream), False
+    for packet in demux(container, [stream], errors):
+        if packet.size == 0:
             continue  # a dropped frame in an AVI; the decoder would take it for the end
         if not has_started and packet.is_keyframe:
             if sought is not None and (packet.pts is None or packet.pts > sought):
                 return
             has_started = True
         if has_started:
-            yield from packet.decode()
+            yield from _decoded(decoder, packet, errors)
+    if has_started:
+        yield from _decoded(decoder, None, errors)
+
+
+def first_frame(path: str, *, threads: int) -> VideoFrame | None:
+    """Return the first frame without a fault, or None if there is none."""
+    with open_input(path, threads=threads) as container:
+        stream = video_stream(container)
+        assert stream is not None, "the caller has checked that there is video"
+        return next((f for f in decode(container, stream, []) if not f.is_corrupt), None)
+
+
+def has_hidden_alpha(stream: VideoStream) -> bool:
+    """Return whether the alpha of VP8 and VP9 lies beside the packets: few decoders look there."""
+    return stream.codec_context.name in _ALPHA_DECODERS and stream.metadata.get("alpha_mode") == "1"
+
+
+def _decoder_of(stream: VideoStream) -> VideoCodecContext:
+    """Return what decodes `stream`, with its alpha if this FFmpeg can."""
+    if not has_hidden_alpha(stream):
+        return stream.codec_context
+    try:
+        decoder = av.CodecContext.create(_ALPHA_DECODERS[stream.codec_context.name], "r")
+    except av.codec.codec.UnknownCodecError:
+        return stream.codec_context  # a source says that alpha is not there
+    assert isinstance(decoder, VideoCodecContext), "VP8 and VP9 are video"
+    decoder.thread_count = stream.codec_context.thread_count
+    return decoder
+
+
+def _decoded(
+    decoder: VideoCodecContext, packet: Packet[Stream] | None, errors: list[str]
+) -> Sequence[VideoFrame]:
+    try:
+        return decoder.decode(packet)  # None empties the decoder
+    except av.FFmpegError as error:
+        errors.append(_reason(error))
+        return ()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, IndexError):
+        return "a track appears on the way"
+    return getattr(error, "strerror", None) or str(error)
 
 
 class FrameReader:
@@ -84,12 +156,14 @@ class FrameReader:
         self._container: InputContainer | None = None
         self._frames: Iterator[VideoFrame] = iter(())
         self._next: int | None = None  # what `_frames` yields next; None: unknown
+        self._errors: list[str] = []  # of demuxer and decoder, since `_frames` began
+        self._num_whole = 0  # frames without a fault that came since then
 
     def frame(self, number: int) -> VideoFrame:
         """Return frame `number`, counted from 0 in order of presentation.
 
         Raises:
-            BrokenFrameError: it cannot be decoded.
+            BrokenFrameError: it cannot be decoded, or the decoder had to make parts of it up.
         """
         if self._next is not None and self._is_close_ahead(number):
             return self._advance(number)
@@ -98,7 +172,9 @@ class FrameReader:
             self._restart(start)
             try:
                 return self._advance(number)
-            except BrokenFrameError:
+            except BrokenFrameError as error:
+                if error.is_damage and self._num_whole:
+                    raise  # it came this far from here, so it would from any other start
                 continue  # the seek landed behind it, or on a keyframe that leans on earlier ones
         self._restart(starts[-1])
         return self._advance(number)
@@ -136,23 +212,25 @@ class FrameReader:
         assert stream is not None, "the file had a video stream when it was indexed"
         if pts is not None:
             self._container.seek(pts, stream=stream)
-        self._frames = decode(self._container, stream, sought=pts)
+        self._errors, self._num_whole = [], 0
+        self._frames = decode(self._container, stream, self._errors, sought=pts)
         self._next = 0 if pts is None else None
 
     def _advance(self, number: int) -> VideoFrame:
         expected = self._next
         self._next = None  # unknown, should anything below fail
-        try:
-            for frame in self._frames:
-                position = expected if not self._index.keyframes.size else self._position(frame)
-                if position is None or position > number:
-                    raise self._broken(number, "the decoder skipped it")
-                if position == number:
-                    self._next = number + 1
-                    return frame
-                expected = position + 1
-        except (av.FFmpegError, OSError) as error:
-            raise self._broken(number, str(error)) from error
+        for frame in self._frames:
+            position = expected if not self._index.keyframes.size else self._position(frame)
+            if position is None or position > number:
+                raise self._broken(number, "the decoder skipped it")
+            if position == number:
+                if frame.is_corrupt:
+                    raise self._broken(number, "parts of it are lost", is_damage=True)
+                self._num_whole += 1
+                self._next = number + 1
+                return frame
+            self._num_whole += not frame.is_corrupt
+            expected = position + 1
         raise self._broken(number, "the file ends before it")
 
     def _position(self, frame: VideoFrame) -> int | None:
@@ -162,5 +240,13 @@ class FrameReader:
         is_known = place < self._index.pts.size and self._index.pts[place] == frame.pts
         return place if is_known else None
 
-    def _broken(self, number: int, why: str) -> BrokenFrameError:
-        return BrokenFrameError(self._path, number, self._index.pts.size, why)
+    def _broken(self, number: int, why: str, *, is_damage: bool = False) -> BrokenFrameError:
+        ticks = int(self._index.pts[number] - self._index.pts[0])
+        return BrokenFrameError(
+            self._path,
+            number,
+            total=self._index.pts.size,
+            seconds=float(ticks * self._index.time_base),
+            why=self._errors[-1] if self._errors else why,
+            is_damage=is_damage or bool(self._errors),
+        )

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.codec.context import Flags, ThreadType
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange as SwsRange
 from av.video.stream import VideoStream
 
 from stages.base import UserError
+from stages.video.formats import encoder_formats, layout_of, lost_by_encoding
+from stages.video.light import LIGHT_OPTIONS
 from stages.video.pixels import Bytes, frame_of_row
 from stages.window import ColorRange, VideoFacts
 
 # NUT keeps any time base exactly, and any codec's packets, headers and order; MP4 and Matroska
 # would round times or refuse codecs. Times of a segment count from the video's first frame, since
 # NUT refuses negative ones; the first *decoding* times are negative with B-frames, and may be.
+# But NUT has no ProRes, and gives back what VP9 has of alpha damaged (FFmpeg 8): these lie in
+# Matroska, whose milliseconds are taken for units of `segment_time_base`, so nothing is rounded.
 SEGMENT_SUFFIX = ".nut"
-_NUT_OPTIONS = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
+_OPTIONS = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
+_MILLISECOND = Fraction(1, 1000)
 
 _MAX_CRF = {"libx264": 51, "libx265": 51}
 _OTHER_MAX_CRF = 63
+_SIDE_ALPHA = frozenset({"libvpx", "libvpx-vp9"})  # alpha beside the packets, not in them
+_SIDE_ALPHA_CONTAINERS = frozenset({"matroska", "webm"})  # that can store it there
+_PRORES = frozenset({"prores_ks", "prores", "prores_aw"})
 _LAMBDA = 118  # FFmpeg's unit of a constant quantizer
 RANGE_CODES: dict[ColorRange | None, int] = {
     None: SwsRange.UNSPECIFIED,
@@ -42,16 +52,20 @@ class Encoding:
     crf: int
     preset: str
     threads: int  # bytes depend on it, so it is never taken from the machine
+    pixel_format: str = ""  # that the encoder is given: the answer of `check_encoding`
 
 
 class SegmentWriter:
     """Encodes frames into one file, which appears under its name whole and synced."""
 
     def __init__(self, path: Path, facts: VideoFacts, encoding: Encoding) -> None:
-        self._path, self._facts = path, facts
+        self._path, self._facts, self._encoding = path, facts, encoding
         self._temporary = path.with_suffix(".part")
+        has_side_alpha = "yuva" in encoding.pixel_format and encoding.codec in _SIDE_ALPHA
+        self._is_matroska = has_side_alpha or encoding.codec in _PRORES
+        name = "matroska" if self._is_matroska else "nut"
         self._container = av.open(
-            str(self._temporary), "w", format="nut", container_options=_NUT_OPTIONS
+            str(self._temporary), "w", format=name, container_options=_OPTIONS
         )
         self._stream = add_encoder(self._container, facts, encoding)
 
@@ -62,14 +76,14 @@ class SegmentWriter:
             row: planar YUV [frame_bytes]; free again when this returns.
             half_ticks: halves of a tick of the source's time base.
         """
-        frame = frame_of_row(row, self._facts)
+        frame = frame_of_row(row, self._facts, self._encoding.pixel_format)
         frame.pts = half_ticks // self._facts.presentation.tick
         frame.time_base = segment_time_base(self._facts)
-        self._container.mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(frame))
 
     def finish(self) -> None:
         """Make the file durable under its name."""
-        self._container.mux(self._stream.encode())
+        self._mux(self._stream.encode())
         self._container.close()
         sync(self._temporary)
         self._temporary.rename(self._path)
@@ -79,6 +93,12 @@ class SegmentWriter:
         """Close and delete what was written so far."""
         self._container.close()
         self._temporary.unlink(missing_ok=True)
+
+    def _mux(self, packets: Sequence[Packet[VideoStream]]) -> None:
+        for packet in packets:
+            if self._is_matroska:
+                packet.time_base = _MILLISECOND
+            self._container.mux(packet)
 
 
 def add_encoder(container: OutputContainer, facts: VideoFacts, encoding: Encoding) -> VideoStream:
@@ -96,8 +116,22 @@ def segment_time_base(facts: VideoFacts) -> Fraction:
     return Fraction(*facts.presentation.time_base) * facts.presentation.tick / 2
 
 
-def check_encoding(facts: VideoFacts, encoding: Encoding) -> None:
-    """Open the encoder once, without writing anything.
+def segment_unit(segment: InputContainer, facts: VideoFacts) -> Fraction:
+    """Return seconds per unit of time as they are read from a segment."""
+    if "matroska" in segment.format.name:
+        return segment_time_base(facts)
+    return segment.streams.video[0].time_base or Fraction(1)
+
+
+def check_encoding(
+    facts: VideoFacts, encoding: Encoding, *, container: str
+) -> tuple[Encoding, list[str]]:
+    """Open the encoder without writing anything; return what it is given, and what that loses.
+
+    Args:
+        facts: of the job.
+        encoding: what is asked for.
+        container: name of the output's format; "" if it is none.
 
     Raises:
         UserError: no such encoder, or it refuses crf, preset, or this video's size or format.
@@ -112,15 +146,19 @@ def check_encoding(facts: VideoFacts, encoding: Encoding) -> None:
     max_crf = _MAX_CRF.get(name, _OTHER_MAX_CRF)
     if not 0 <= encoding.crf <= max_crf:
         raise UserError(f"crf = {encoding.crf}: {name} takes 0 (best) to {max_crf}")
-    context.framerate = 2 * Fraction(*facts.presentation.frame_rate)
-    _set_up(context, facts, encoding)
-    try:
-        context.open()
-    except av.FFmpegError as error:
-        raise UserError(
-            f"codec = {name} refuses preset = {encoding.preset}, {facts.pixel_format} or "
-            f"{facts.width}x{facts.height}; try another preset, or libx264"
-        ) from error
+    layout = layout_of(facts)
+    offered = [offer.name for offer in context.codec.video_formats or ()]
+    if name in _SIDE_ALPHA and container not in _SIDE_ALPHA_CONTAINERS:
+        offered = [offer for offer in offered if not offer.startswith("yuva")]
+    for pixel_format in encoder_formats(layout, offered):
+        trial = replace(encoding, pixel_format=pixel_format)
+        if _opens(facts, trial):
+            lost = lost_by_encoding(layout, pixel_format, name)
+            return trial, lost + _lost_light(facts, name)
+    raise UserError(
+        f"codec = {name} refuses preset = {encoding.preset}, {layout.name} or "
+        f"{facts.width}x{facts.height}; try another preset, or libx264"
+    )
 
 
 def sync(path: Path) -> None:
@@ -132,10 +170,30 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _opens(facts: VideoFacts, encoding: Encoding) -> bool:
+    context = av.CodecContext.create(encoding.codec, "w")
+    assert isinstance(context, VideoCodecContext), "checked before"
+    context.framerate = 2 * Fraction(*facts.presentation.frame_rate)
+    _set_up(context, facts, encoding)
+    try:
+        context.open()
+    except av.FFmpegError:
+        return False
+    return True
+
+
+def _lost_light(facts: VideoFacts, codec: str) -> list[str]:
+    shown = facts.presentation
+    if not (shown.mastering_display or shown.content_light) or codec in LIGHT_OPTIONS:
+        return []
+    takers = ", ".join(LIGHT_OPTIONS)
+    return [f"mastering display and light levels are left out of {codec}; {takers} write them"]
+
+
 def _set_up(context: VideoCodecContext, facts: VideoFacts, encoding: Encoding) -> None:
     shown = facts.presentation
     context.width, context.height = facts.width, facts.height
-    context.pix_fmt = facts.pixel_format
+    context.pix_fmt = encoding.pixel_format
     context.time_base = segment_time_base(facts)
     context.thread_count = encoding.threads
     context.thread_type = ThreadType.AUTO  # PyAV's default, slices, costs x264 quality
@@ -144,8 +202,9 @@ def _set_up(context: VideoCodecContext, facts: VideoFacts, encoding: Encoding) -
         context.sample_aspect_ratio = Fraction(*shown.sample_aspect_ratio)
     set_colors(context, facts)
     names = {option.name for option in context.supported_options.private}
-    context.options = _options(encoding, names)
-    if "crf" not in names:  # a constant quantizer then; lossless codecs take no notice
+    context.options = _options(facts, encoding, names)
+    if "crf" not in names and encoding.codec not in _PRORES:
+        # A constant quantizer then; lossless codecs take no notice.
         context.qscale = True
         context.global_quality = _LAMBDA * max(1, encoding.crf // 6)
 
@@ -168,12 +227,17 @@ def _x264_instructions() -> str:
     return "avx2" if info.exists() and "avx512" in info.read_text() else "auto"
 
 
-def _options(encoding: Encoding, names: set[str]) -> dict[str, str]:
-    options = {
-        "crf": str(encoding.crf),
-        "preset": encoding.preset,
+def _options(facts: VideoFacts, encoding: Encoding, names: set[str]) -> dict[str, str]:
+    parameters = {
         "x264-params": f"asm={_x264_instructions()}",
         "x265-params": f"log-level=error:pools={encoding.threads}",
         "svtav1-params": f"lp={encoding.threads}",
     }
+    if encoding.codec in LIGHT_OPTIONS:
+        name, told = LIGHT_OPTIONS[encoding.codec](facts.presentation)
+        parameters[name] = ":".join([parameters[name], *told])
+    quality = {"crf": str(encoding.crf)}
+    if encoding.codec == "libx264" and encoding.crf == 0 and facts.bit_depth > 8:
+        quality = {"qp": "0"}  # crf 0 is lossless with 8 bits alone
+    options = {**quality, "preset": encoding.preset, **parameters}
     return {name: value for name, value in options.items() if name in names}

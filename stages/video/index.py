@@ -11,18 +11,20 @@ from array import array
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from stages.video.damage import Reading
 from stages.video.decode import (
     BrokenFrameError,
     FrameIndex,
     FrameReader,
     decode,
+    demux,
     open_input,
     video_stream,
 )
@@ -46,7 +48,7 @@ class _Packets:
     is_plain: bool = True  # one shown frame in every packet, as far as packets tell
     last_duration: int = 0  # of the packet that is shown last
 
-    def add(self, packet: Packet[VideoStream]) -> None:
+    def add(self, packet: Packet[Stream]) -> None:
         self.count += 1
         if packet.dts is not None:
             self.dts.append(packet.dts)
@@ -60,30 +62,36 @@ class _Packets:
             self.keyframes.append(packet.pts)
 
 
-def build_index(path: str, *, threads: int) -> FrameIndex:
-    """Return the index of the first video stream of `path`.
-
-    Raises:
-        BrokenFrameError: the file ends early, or is damaged where only decoding could index it.
-    """
+def build_index(path: str, *, threads: int) -> tuple[FrameIndex, Reading]:
+    """Return the index of the first video stream of `path`, and what reading it brought up."""
+    reading = Reading(path)
     with open_input(path, threads=threads) as container:
         stream = video_stream(container)
         assert stream is not None, "the caller has checked that there is video"
-        packets, nominal = _demux(container, stream), _nominal_ticks(stream)
-        if "mp4" in container.format.name and packets.count < len(stream.index_entries):
-            why = "the file ends before it; is it cut short?"
-            raise BrokenFrameError(path, packets.count, len(stream.index_entries), why)
+        with reading.watch(container):
+            packets = _demux(container, stream, reading)
+        nominal = _nominal_ticks(stream)
+        reading.compare(container, stream, packets.count)
         by_packets = _index_by_packets(stream, packets)
     if by_packets is not None and _is_true(path, by_packets, threads):
-        return by_packets
-    return _index_by_frames(path, packets, nominal, threads)
+        return by_packets, reading
+    return _index_by_frames(path, packets, nominal, threads, reading), reading
 
 
-def _demux(container: InputContainer, stream: VideoStream) -> _Packets:
+def _demux(container: InputContainer, stream: VideoStream, reading: Reading) -> _Packets:
     packets = _Packets()
-    for packet in container.demux(stream):
-        if packet.size or packet.dts is not None:  # else the flush at the end
-            packets.add(packet)
+    torn: list[Packet[Stream]] = []
+    for packet in demux(container, [stream], reading.errors):
+        if not packet.size and packet.dts is None:
+            continue  # the flush at the end
+        if packet.is_corrupt:
+            torn.append(packet)
+            continue
+        reading.num_corrupt += len(torn)
+        for waiting in (*torn, packet):
+            packets.add(waiting)
+        torn.clear()
+    reading.ends_torn = bool(torn)  # and what the end of the file has torn is left out
     return packets
 
 
@@ -107,38 +115,49 @@ def _index_by_packets(stream: VideoStream, packets: _Packets) -> FrameIndex | No
 def _is_true(path: str, index: FrameIndex, threads: int) -> bool:
     """Decode both ends of the file; seeking to its last keyframe is tried with it."""
     total = index.pts.size
+    head = min(_CHECKED_FRAMES, total)
     tail = int(np.searchsorted(index.pts, index.keyframes[-1]))
-    numbers = list(range(min(_CHECKED_FRAMES, total)))
+    parts = [range(head)]
     if total - tail <= _CHECKED_TAIL:
-        numbers += range(max(tail, len(numbers)), total)
+        parts.append(range(max(tail, head), total))
     reader = FrameReader(path, index, threads=threads)
     try:
-        for number in numbers:
-            reader.frame(number)
-    except BrokenFrameError:
-        return False
+        return all(_is_part_true(reader, numbers) for numbers in parts)
     finally:
         reader.close()
+
+
+def _is_part_true(reader: FrameReader, numbers: range) -> bool:
+    """Decode these frames, up to the first damaged one: that says nothing against the index."""
+    for number in numbers:
+        try:
+            reader.frame(number)
+        except BrokenFrameError as error:
+            return error.is_damage
     return True
 
 
-def _index_by_frames(path: str, packets: _Packets, nominal: int, threads: int) -> FrameIndex:
+def _index_by_frames(
+    path: str, packets: _Packets, nominal: int, threads: int, reading: Reading
+) -> FrameIndex:
     """Decode everything; the times of frames that have none are made up, evenly."""
     times: array[int] = array("q")
-    duration = missing = 0
+    duration = missing = num_torn = 0
+    errors: list[str] = []
     with open_input(path, threads=threads) as container:
         stream = video_stream(container)
         assert stream is not None, "it was there a moment ago"
         time_base = stream.time_base or Fraction(1, 1000)
-        try:
-            for frame in decode(container, stream):
-                missing += frame.pts is None
-                after = times[-1] + nominal if times else 0
-                times.append(after if frame.pts is None else frame.pts)
-                duration = frame.duration
-        except av.FFmpegError as error:
-            raise BrokenFrameError(path, len(times), 0, str(error)) from error
-    pts = np.array(times, np.int64)
+        for frame in decode(container, stream, errors):
+            if not times:
+                errors.clear()  # a stream may begin with what leans on something before it
+            missing += frame.pts is None
+            after = times[-1] + nominal if times else 0
+            times.append(after if frame.pts is None else frame.pts)
+            num_torn = num_torn + 1 if frame.is_corrupt else 0
+            duration = frame.duration
+    reading.num_undecodable, reading.ends_torn = len(errors), reading.ends_torn or num_torn > 0
+    pts = np.array(times[: len(times) - num_torn], np.int64)
     if missing and missing == pts.size == np.unique(packets.dts).size:
         pts = np.sort(np.array(packets.dts, np.int64))  # frames come out as evenly as they go in
     return FrameIndex(_increasing(pts, nominal), np.empty(0, np.int64), time_base, duration)

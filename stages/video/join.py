@@ -6,7 +6,7 @@ Memory does not grow with the video but for 8 bytes a frame and array: packets a
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from stages.video import tracks
 from stages.video.containers import container_format
-from stages.video.decode import video_stream
-from stages.video.encode import segment_time_base, set_colors, sync
+from stages.video.decode import has_hidden_alpha, video_stream
+from stages.video.encode import segment_time_base, segment_unit, set_colors, sync
 from stages.window import VideoFacts
 
 Ticks = NDArray[np.int64]
 _HEVC_TAG = "hvc1"  # Apple's players refuse FFmpeg's default, hev1
+_REFUSALS = (av.InvalidDataError, av.ArgumentError)  # of what a packet holds; a full disk is none
 _MP4_FAMILY = frozenset({"mp4", "mov", "ipod"})
 
 
@@ -46,9 +47,9 @@ def join(segments: Sequence[Path], facts: VideoFacts, output: Path) -> list[str]
     The file appears under its name whole and synced, or not at all.
     """
     temporary = output.with_name(f".{output.name}.part")
-    warnings: list[str] = []
+    format_name = container_format(output)
     try:
-        _write(segments, facts, temporary, container_format(output), warnings)
+        warnings = _write(segments, facts, temporary, format_name, has_tracks=True)
         sync(temporary)
         temporary.rename(output)
         sync(output.parent)
@@ -83,27 +84,56 @@ def plan_times(stored: Sequence[Ticks], last_duration: int) -> Times:
 
 
 def _write(
-    segments: Sequence[Path], facts: VideoFacts, path: Path, format_name: str, warnings: list[str]
-) -> None:
+    segments: Sequence[Path], facts: VideoFacts, path: Path, format_name: str, *, has_tracks: bool
+) -> list[str]:
+    """Write the file; without other tracks if damaged ones keep it from being written."""
+    warnings: list[str] = []
+    copied: dict[int, tracks.Track] = {}
     options = {"fflags": "+bitexact"}  # no date, version or random number in the file
     if format_name in _MP4_FAMILY:  # a late start is counted in these, by default in milliseconds
         options["movie_timescale"] = str(2 * facts.presentation.time_base[1])
-    with ExitStack() as stack:
-        source = stack.enter_context(av.open(facts.job.input))
-        target = stack.enter_context(
-            av.open(str(path), "w", format=format_name, container_options=options)
-        )
-        first = stack.enter_context(av.open(str(segments[0])))
-        stream = _add_video(target, first.streams.video[0], facts)
-        original = video_stream(source)
-        if original is not None:
-            tracks.copy_stream_tags(original, stream)
-        copied = tracks.add_tracks(source, target, warnings)
-        tracks.copy_tags(source, target)
-        video = _video_packets(segments, stream, facts, tracks.start_shift(source))
-        others = tracks.packets_of(source, copied)
-        for _time, packet in heapq.merge(video, others, key=lambda timed: timed[0]):
-            target.mux(packet)
+    try:
+        with ExitStack() as stack:
+            source = stack.enter_context(av.open(facts.job.input))
+            target = stack.enter_context(
+                av.open(str(path), "w", format=format_name, container_options=options)
+            )
+            first = stack.enter_context(av.open(str(segments[0])))
+            stream = _add_video(target, first.streams.video[0], facts)
+            original = video_stream(source)
+            if original is not None:
+                tracks.copy_stream_tags(original, stream)
+            if has_tracks:
+                copied |= tracks.add_tracks(source, target, warnings)
+            tracks.copy_tags(source, target)
+            video = _video_packets(segments, stream, facts, tracks.start_shift(source))
+            others = tracks.packets_of(source, copied, warnings)
+            for _time, packet in heapq.merge(video, others, key=lambda timed: timed[0]):
+                _mux(target, packet, copied)
+            for track in copied.values():  # before their file is closed
+                warnings += track.warnings()
+    except _REFUSALS as error:
+        if not copied:
+            raise
+        again = _write(segments, facts, path, format_name, has_tracks=False)
+        return [
+            *again,
+            f"all other tracks are left out: {format_name} refuses them ({error.strerror})",
+        ]
+    return warnings
+
+
+def _mux(
+    target: OutputContainer, packet: Packet[Stream], copied: Mapping[int, tracks.Track]
+) -> None:
+    """Store a packet; one of a copied track that the container refuses is left out."""
+    owner = next((track for track in copied.values() if track.target is packet.stream), None)
+    try:
+        target.mux(packet)
+    except _REFUSALS:
+        if owner is None:
+            raise  # also when what is refused was stored earlier, and comes to be written now
+        owner.num_damaged += 1
 
 
 def _add_video(target: OutputContainer, template: VideoStream, facts: VideoFacts) -> VideoStream:
@@ -117,10 +147,14 @@ def _add_video(target: OutputContainer, template: VideoStream, facts: VideoFacts
     if shown.sample_aspect_ratio[0]:
         context.sample_aspect_ratio = Fraction(*shown.sample_aspect_ratio)
     set_colors(context, facts)
+    if has_hidden_alpha(template):
+        context.pix_fmt = "yuva420p"  # else the container's header would not say it
     if shown.display_matrix:
         stream.set_display_matrix(shown.display_matrix)
     if target.format.name in _MP4_FAMILY and context.name == "hevc":
         context.codec_tag = _HEVC_TAG
+    if context.name == "prores":  # its tag says which profile it is
+        context.codec_tag = template.codec_context.codec_tag
     return stream
 
 
@@ -155,7 +189,7 @@ def _packets(segment: Path) -> Iterator[Packet[Stream]]:
 def _stored_pts(segment: Path, facts: VideoFacts) -> Ticks:
     """Return when the packets of a segment are shown, in half ticks after the first frame."""
     with av.open(str(segment)) as container:
-        unit = container.streams.video[0].time_base or Fraction(1)
+        unit = segment_unit(container, facts)
     stored = np.fromiter((packet.pts or 0 for packet in _packets(segment)), np.int64)
     ratio = unit / (Fraction(*facts.presentation.time_base) / 2)
     return stored * ratio.numerator // ratio.denominator

@@ -8,37 +8,30 @@ from av.video.reformatter import ColorRange as SwsRange
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from stages.window import UNSPECIFIED, ColorMatrix, ColorRange, PixelFormat, VideoFacts
+from stages.video.formats import layout_of
+from stages.window import UNSPECIFIED, ColorMatrix, ColorRange, VideoFacts
 
 Bytes = NDArray[np.uint8]
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
-# Formats whose first three planes are what we want: no scaler, and every sample untouched.
-_AS_IS: dict[PixelFormat, frozenset[str]] = {
-    "yuv420p": frozenset({"yuv420p", "yuvj420p", "yuva420p"}),
-    "yuv444p": frozenset({"yuv444p", "yuvj444p", "yuva444p"}),
+# Formats whose planes are what we want: no scaler, and every sample untouched.
+_SAME_SAMPLES = {
+    "yuvj420p": "yuv420p",
+    "yuvj422p": "yuv422p",
+    "yuvj444p": "yuv444p",
 }
 _MATRICES: dict[int, ColorMatrix] = {
     **dict.fromkeys((4, 5, 6, 7), "bt601"),
     1: "bt709",
     **dict.fromkeys((9, 10), "bt2020"),
 }
+_UNTAGGED = (0, UNSPECIFIED, 3)
+_NO_MATRIX = (0, 3)  # RGB, which a frame of YUV is not, and a reserved one
 MATRIX_CODES: dict[ColorMatrix, int] = {"bt601": 6, "bt709": 1, "bt2020": 9}  # H.273
 _SWS_MATRICES: dict[ColorMatrix, int] = {"bt601": 5, "bt709": 1, "bt2020": 9}
 _SWS_RANGES: dict[ColorRange, SwsRange] = {"limited": SwsRange.MPEG, "full": SwsRange.JPEG}
 _RESAMPLING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-_NO_COLOR = 128  # a chroma sample of gray
 _HD_HEIGHT = 720  # untagged video is BT.709 from here on, as players assume
-
-
-def pixel_format_of(frame: VideoFrame) -> PixelFormat:
-    """Return how `frame` is handed on: full chroma where it has it, or where a size is odd."""
-    if frame.width % 2 or frame.height % 2:
-        return "yuv444p"
-    if frame.format.is_rgb or len(frame.format.components) < 3:
-        return "yuv420p"
-    chroma = frame.format.components[1]
-    is_full = (chroma.width, chroma.height) == (frame.width, frame.height)
-    return "yuv444p" if is_full else "yuv420p"
 
 
 def color_matrix_of(frame: VideoFrame) -> ColorMatrix:
@@ -51,7 +44,12 @@ def matrix_code_of(frame: VideoFrame) -> int:
     """Return the H.273 code that a sink writes: the source's own, and for RGB what we chose."""
     if frame.format.is_rgb:
         return MATRIX_CODES[color_matrix_of(frame)]
-    return frame.colorspace if frame.colorspace in _MATRICES else UNSPECIFIED
+    return UNSPECIFIED if frame.colorspace in _NO_MATRIX else frame.colorspace
+
+
+def knows_matrix(frame: VideoFrame) -> bool:
+    """Return whether frames in between are computed with the matrix that the source states."""
+    return frame.format.is_rgb or frame.colorspace in _MATRICES or frame.colorspace in _UNTAGGED
 
 
 def tagged_range_of(frame: VideoFrame) -> ColorRange | None:
@@ -74,54 +72,80 @@ def copy_to_row(frame: VideoFrame, row: Bytes, facts: VideoFacts) -> None:
         raise ValueError(
             f"frame is {frame.width}x{frame.height}, the video {facts.width}x{facts.height}"
         )
-    if frame.format.name.startswith("gray"):
+    source = frame.format.name
+    if source.startswith("gray"):
         # The scaler takes gray for full range and would squeeze it; it leaves gray to gray alone.
-        frame = frame.reformat(format="gray", interpolation=_RESAMPLING, threads=1)
-        row[facts.height * facts.width :] = _NO_COLOR
-    elif frame.format.name not in _AS_IS[facts.pixel_format]:
-        frame = _convert(frame, facts)
-    for target, source in zip(planes_of_row(row, facts), planes_of_frame(frame), strict=False):
-        np.copyto(target, source[: target.shape[0], : target.shape[1]])
+        gray = "gray" if facts.bit_depth == 8 else f"gray{facts.bit_depth}le"
+        frame = frame.reformat(format=gray, interpolation=_RESAMPLING, threads=1)
+        no_color = 1 << (facts.bit_depth - 1)
+        for chroma in planes_of_row(row, facts)[1:]:
+            chroma[:] = no_color
+    elif _SAME_SAMPLES.get(source, source) != layout_of(facts).name:
+        frame = _convert(frame, layout_of(facts).name, facts)
+    for target, plane in zip(
+        planes_of_row(row, facts), _planes_of_frame(frame, facts), strict=False
+    ):
+        np.copyto(target, plane[: target.shape[0], : target.shape[1]])
 
 
-def frame_of_row(row: Bytes, facts: VideoFacts) -> VideoFrame:
-    """Return a frame of its own memory with the samples of `row`.
+def frame_of_row(row: Bytes, facts: VideoFacts, pixel_format: str) -> VideoFrame:
+    """Return a frame of its own memory with the samples of `row`, as an encoder takes them.
 
     Copied, not wrapped: encoders that reorder frames or use frame threads (mpeg4, ffv1) keep a
     reference beyond the call, and the row's slot is written again by then. It costs 1 % of x264.
     """
-    frame = VideoFrame(facts.width, facts.height, facts.pixel_format)
-    for target, source in zip(planes_of_frame(frame), planes_of_row(row, facts), strict=True):
+    own_format = layout_of(facts).name
+    frame = VideoFrame(facts.width, facts.height, own_format)
+    for target, source in zip(
+        _planes_of_frame(frame, facts), planes_of_row(row, facts), strict=True
+    ):
         np.copyto(target[: source.shape[0], : source.shape[1]], source)
-    return frame
+    return frame if pixel_format == own_format else _convert(frame, pixel_format, facts)
 
 
-def planes_of_row(row: Bytes, facts: VideoFacts) -> tuple[Bytes, Bytes, Bytes]:
-    """Return the planes Y [H, W], U and V of one row, as views."""
-    rows, columns = facts.chroma_shape
-    y, u = facts.height * facts.width, rows * columns
-    return (
-        row[:y].reshape(facts.height, facts.width),
-        row[y : y + u].reshape(rows, columns),
-        row[y + u : y + 2 * u].reshape(rows, columns),
-    )
+def planes_of_row(row: Bytes, facts: VideoFacts) -> list[Samples]:
+    """Return the planes Y [H, W], U, V and, if there is alpha, A [H, W] of one row, as views."""
+    samples = _samples(row, facts)
+    full = facts.height, facts.width
+    shapes = [full, facts.chroma_shape, facts.chroma_shape, *([full] if facts.has_alpha else [])]
+    planes, start = [], 0
+    for rows, columns in shapes:
+        planes.append(samples[start : start + rows * columns].reshape(rows, columns))
+        start += rows * columns
+    return planes
 
 
-def planes_of_frame(frame: VideoFrame) -> list[Bytes]:
-    """Return the planes of a planar 8-bit frame as views, wider than the picture by padding."""
+def with_mean_alpha(middle: Bytes, earlier: Bytes, later: Bytes, facts: VideoFacts) -> Bytes:
+    """Return the row of a frame in between: a model's colours, and the mean of both alphas."""
+    if not facts.has_alpha:
+        return middle
+    row = np.empty(facts.frame_bytes, np.uint8)
+    row[: facts.color_bytes] = middle
+    before, after = (_samples(other[facts.color_bytes :], facts) for other in (earlier, later))
+    _samples(row[facts.color_bytes :], facts)[:] = (before.astype(np.uint32) + after + 1) // 2
+    return row
+
+
+def _samples(row: Bytes, facts: VideoFacts) -> Samples:
+    return row if facts.sample_bytes == 1 else row.view("<u2")
+
+
+def _planes_of_frame(frame: VideoFrame, facts: VideoFacts) -> list[Samples]:
+    """Return the planes of a planar frame as views, wider than the picture by padding."""
     planes = []
-    for plane in frame.planes[:3]:
+    for plane in frame.planes:
         rows = np.frombuffer(plane, np.uint8).reshape(-1, abs(plane.line_size))  # type: ignore[call-overload]
+        rows = _samples(rows, facts)
         planes.append(rows if plane.line_size > 0 else rows[::-1])  # stored bottom-up
     return planes
 
 
-def _convert(frame: VideoFrame, facts: VideoFacts) -> VideoFrame:
-    """Resample chroma or reduce bits; the same matrix and range on both sides, so both stay."""
+def _convert(frame: VideoFrame, pixel_format: str, facts: VideoFacts) -> VideoFrame:
+    """Resample chroma or change bits; the same matrix and range on both sides, so both stay."""
     matrix = _SWS_MATRICES[facts.color_matrix]
     target_range = _SWS_RANGES[facts.color_range]
     return frame.reformat(
-        format=facts.pixel_format,
+        format=pixel_format,
         src_colorspace=matrix,
         dst_colorspace=matrix,
         src_color_range=SwsRange.JPEG if frame.format.is_rgb else target_range,

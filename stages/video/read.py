@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from itertools import pairwise
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import av
 import numpy as np
-from av import VideoFrame
-from av.buffer import Buffer
 
 from stages.base import Job, Source, TensorSpec, UserError
 from stages.video.cuts import cut_score, thumbnail
-from stages.video.decode import FrameIndex, FrameReader, video_stream
+from stages.video.decode import FrameReader, first_frame, video_stream
+from stages.video.facts import check_size, facts_of, remarks
 from stages.video.index import build_index
-from stages.video.pixels import (
-    Bytes,
-    color_matrix_of,
-    copy_to_row,
-    matrix_code_of,
-    pixel_format_of,
-    planes_of_row,
-    tagged_range_of,
-)
-from stages.window import Presentation, VideoFacts, WindowMeta
+from stages.video.pixels import Bytes, copy_to_row, planes_of_row
+from stages.window import VideoFacts, WindowMeta
 
 
 class ReadVideo(Source[Bytes, VideoFacts, WindowMeta]):
     """Reads any video file as windows of K + 1 frames; neighbouring windows share one frame.
 
-    Frames keep their own samples where they are 8-bit YUV 4:2:0 or 4:4:4; other formats are
-    converted once, with the matrix and range of the source.
+    Frames keep their own samples where they are YUV 4:2:0, 4:2:2 or 4:4:4 of 8, 10 or 12 bits,
+    with or without alpha. Other formats are converted once, with the matrix and range of the
+    source; what is lost by it is one of the `warnings`. HDR stays as it is coded.
+
+    A file that is cut short or damaged is read as far as it goes: `broken` says why. A frame that
+    the decoder refuses, or makes parts of up, fails its window, and those after it are read again.
 
     Args:
         pairs: K, the frame pairs of a window; a job's agreed `size` overrides it.
@@ -53,6 +47,8 @@ class ReadVideo(Source[Bytes, VideoFacts, WindowMeta]):
         if pairs < 1:
             raise UserError(f"pairs = {pairs}: a window has at least 1 frame pair")
         self._pairs, self._threads, self._cut_threshold = pairs, threads, cut_threshold
+        self.warnings: list[str] = []
+        self.broken = ""
         self._facts: VideoFacts | None = None
         self._reader: FrameReader | None = None
         self._pts: tuple[int, ...] | np.ndarray[tuple[int], np.dtype[np.int64]] = ()
@@ -62,23 +58,30 @@ class ReadVideo(Source[Bytes, VideoFacts, WindowMeta]):
         """Index the input and return its facts.
 
         Raises:
-            UserError: no such file, no video in it, or fewer than two frames.
-            BrokenFrameError: the file ends before its last frame.
+            UserError: no such file, no video in it, fewer than two frames, a size out of bounds,
+                or not one frame that can be decoded.
         """
         self.close()
         _check_input(job.input)
-        index = build_index(job.input, threads=self._threads)
+        index, reading = build_index(job.input, threads=self._threads)
+        frame = first_frame(job.input, threads=self._threads)
+        if frame is None:
+            raise UserError(f"{job.input}: none of its frames can be decoded; give another file")
         if index.pts.size < 2:
             raise UserError(
                 f"{job.input}: {index.pts.size} frame(s); a frame between two needs two at least"
             )
         self._reader = FrameReader(job.input, index, threads=self._threads)
         self._pts = index.pts
-        self._facts = _facts_of(job, index, self._reader.frame(0), job.size or self._pairs)
+        self._facts = facts_of(job, index, frame, job.size or self._pairs)
+        self.broken = reading.broken(index)
+        self.warnings = remarks(job.input, frame)
+        if not self.broken:
+            self.warnings += reading.warnings()
         return self._facts
 
     def specs(self, facts: VideoFacts) -> dict[str, TensorSpec]:
-        """Return `frames` [K + 1, frame_bytes], planar YUV."""
+        """Return `frames` [K + 1, frame_bytes], planar YUV, with alpha if there is any."""
         return {"frames": TensorSpec((facts.pairs_per_item + 1, facts.frame_bytes), "uint8")}
 
     def keys(self) -> Sequence[int]:
@@ -138,7 +141,8 @@ class ReadVideo(Source[Bytes, VideoFacts, WindowMeta]):
     def _cuts(self, rows: Bytes) -> tuple[bool, ...]:
         if not self._cut_threshold:
             return (False,) * (len(rows) - 1)
-        small = [thumbnail(planes_of_row(row, self._opened()[0])) for row in rows]
+        facts = self._opened()[0]
+        small = [thumbnail(planes_of_row(row, facts), facts.bit_depth) for row in rows]
         return tuple(cut_score(a, b) >= self._cut_threshold for a, b in pairwise(small))
 
 
@@ -154,51 +158,19 @@ def _check_input(path: str) -> None:
             stream = video_stream(container)
             if stream is None:
                 raise UserError(f"{path}: no video stream in it; give the path of a video file")
+            if stream.width and stream.height:  # else only its frames know
+                check_size(path, stream.width, stream.height)
     except PermissionError as error:
         raise UserError(f"{path}: may not be read; check its permissions") from error
     except av.FFmpegError as error:
+        way_out = "give another file"
+        if _starts_as_mp4(path):
+            way_out = "its index is missing: was it cut short? Copy or record it again"
         raise UserError(
-            f"{path}: not a video that can be read ({error.strerror}); give another file"
+            f"{path}: not a video that can be read ({error.strerror}); {way_out}"
         ) from error
 
 
-def _facts_of(job: Job, index: FrameIndex, frame: VideoFrame, pairs: int) -> VideoFacts:
-    return VideoFacts(
-        job=job,
-        width=frame.width,
-        height=frame.height,
-        num_frames=index.pts.size,
-        pairs_per_item=pairs,
-        pixel_format=pixel_format_of(frame),
-        color_matrix=color_matrix_of(frame),
-        color_range=tagged_range_of(frame) or "limited",
-        presentation=_presentation_of(job.input, index, frame),
-    )
-
-
-def _presentation_of(path: str, index: FrameIndex, frame: VideoFrame) -> Presentation:
-    with av.open(path) as container:
-        stream = video_stream(container)
-        assert stream is not None, "checked before"
-        rate, aspect = stream.average_rate, stream.sample_aspect_ratio or Fraction(0)
-    gaps, span = np.diff(index.pts), int(index.pts[-1] - index.pts[0])
-    seen_rate = (index.pts.size - 1) / (span * index.time_base)
-    return Presentation(
-        time_base=index.time_base.as_integer_ratio(),
-        first_pts=int(index.pts[0]),
-        tick=int(np.gcd.reduce(gaps)),
-        last_duration=index.last_duration or int(gaps[-1]),
-        frame_rate=(rate or seen_rate.limit_denominator(1001)).as_integer_ratio(),
-        sample_aspect_ratio=aspect.as_integer_ratio(),
-        display_matrix=_display_matrix_of(frame),
-        primaries=frame.color_primaries,
-        transfer=frame.color_trc,
-        matrix=matrix_code_of(frame),
-        tagged_range=tagged_range_of(frame),
-    )
-
-
-def _display_matrix_of(frame: VideoFrame) -> tuple[int, ...]:
-    sides: Mapping[str, Buffer] = cast("Mapping[str, Buffer]", frame.side_data)
-    data = sides.get("DISPLAYMATRIX")
-    return () if data is None else tuple(np.frombuffer(bytes(data), np.int32).tolist())
+def _starts_as_mp4(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(8)[4:] == b"ftyp"

@@ -1,7 +1,7 @@
 """Copies sound, subtitles, chapters and tags of the source into the output. Knows no video frames.
 
 Packets are copied as they are. Only text subtitles that the output's container cannot hold are
-converted; what cannot be, is left out and said.
+converted; what cannot be, or is damaged, is left out and said.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 from fractions import Fraction
 
+import av
 from av.container import InputContainer, OutputContainer
 from av.format import Flags as FormatFlags
 from av.packet import Packet
@@ -17,7 +18,7 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
 from stages.video.containers import can_hold
-from stages.video.decode import video_stream
+from stages.video.decode import demux, video_stream
 
 _TEXT_SUBTITLES = {
     "mp4": "mov_text",
@@ -27,6 +28,7 @@ _TEXT_SUBTITLES = {
     "webm": "webvtt",
 }  # by the name of the container's format
 _DERIVED_TAGS = (  # written anew by the container, or about the file that was
+    "ALPHA_MODE",
     "BPS",
     "DURATION",
     "ENCODER",
@@ -47,9 +49,13 @@ class Track:
     is_converted: bool  # a text subtitle, decoded and encoded
     shift: int = 0  # ticks added to all times
     last_dts: int | None = None
+    num_damaged: int = 0  # packets that were left out
 
     def copy(self, packet: Packet[Stream]) -> Packet[Stream] | None:
         """Return `packet` of the source as one of the target, or None if it says nothing."""
+        if packet.is_corrupt:
+            self.num_damaged += 1
+            return None
         times = packet.pts, packet.dts, packet.duration, packet.time_base
         if self.is_converted:
             converted = self._convert(packet)
@@ -61,6 +67,13 @@ class Track:
         packet.pts = pts + self.shift if pts is not None else packet.dts
         packet.stream = self.target
         return packet
+
+    def warnings(self) -> list[str]:
+        """Return what was damaged, once all packets are copied."""
+        if not self.num_damaged:
+            return []
+        name = f"{self.source.type} track {self.source.index}"
+        return [f"{name}: {self.num_damaged} damaged packet(s) left out"]
 
     def _ordered(self, dts: int | None) -> int | None:
         """Shift `dts`; where a broken source goes back in time, stand still instead."""
@@ -75,7 +88,11 @@ class Track:
     def _convert(self, packet: Packet[Stream]) -> Packet[Stream] | None:
         assert isinstance(self.source, SubtitleStream), "only subtitles are converted"
         assert isinstance(self.target, SubtitleStream), "only subtitles are converted"
-        shown = self.source.codec_context.decode2(packet)
+        try:
+            shown = self.source.codec_context.decode2(packet)
+        except av.FFmpegError:
+            self.num_damaged += 1
+            return None
         if shown is None or not len(shown):
             return None
         return self.target.codec_context.encode_subtitle(shown)
@@ -131,16 +148,22 @@ def start_shift(source: InputContainer) -> Fraction:
 
 
 def packets_of(
-    source: InputContainer, tracks: dict[int, Track]
+    source: InputContainer, tracks: dict[int, Track], warnings: list[str]
 ) -> Iterator[tuple[float, Packet[Stream]]]:
-    """Yield the packets of all tracks, each with its time in seconds, in the source's order."""
+    """Yield the packets of all tracks, each with its time in seconds, in the source's order.
+
+    Those of a source that cannot be read to its end are yielded as far as they come.
+    """
     if not any(track.source.type != "attachment" for track in tracks.values()):
         return
-    for packet in source.demux([track.source for track in tracks.values()]):
-        is_flush = packet.size == 0 and packet.dts is None
-        copied = None if is_flush else tracks[packet.stream.index].copy(packet)
+    errors: list[str] = []
+    for packet in demux(source, [track.source for track in tracks.values()], errors):
+        track, is_flush = tracks.get(packet.stream.index), packet.size == 0 and packet.dts is None
+        copied = None if is_flush or track is None else track.copy(packet)
         if copied is not None:
             yield float((copied.dts or 0) * copied.time_base), copied
+    if errors:
+        warnings.append(f"sound and subtitles could not be read whole: {errors[0]}")
 
 
 def _add_track(source: Stream, target: OutputContainer) -> Track | None:

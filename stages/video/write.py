@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from stages.base import Durable, Item, Sink, UserError
-from stages.video.containers import check_container
-from stages.video.encode import SEGMENT_SUFFIX, Encoding, SegmentWriter, check_encoding
+from stages.video.containers import check_container, container_name
+from stages.video.encode import SEGMENT_SUFFIX, Encoding, SegmentWriter, check_encoding, sync
 from stages.video.join import join
-from stages.video.pixels import Bytes
+from stages.video.pixels import Bytes, with_mean_alpha
 from stages.window import VideoFacts, WindowMeta
 
 _FOLDER = "segments"
@@ -22,12 +22,17 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
 
     Segments of `segment_windows` windows are encoded apart, each by a fresh encoder with a fixed
     number of threads, so the file is the same whoever writes them. The source's sound, subtitles,
-    tags, rotation and colours are kept.
+    tags, rotation and colours are kept; so are its bits a sample, its chroma, its alpha and what it
+    says of its brightness, where the codec can hold them: what it cannot is one of the `warnings`.
+    Alpha between two frames is their mean.
+
+    A failed window leaves its times to the frame before it: of one that a model failed the source's
+    frames are written, of one that could not be read nothing, not even what it shares with others.
 
     Args:
         codec: name of an FFmpeg encoder.
         crf: constant quality, 0 is lossless with libx264; codecs without it get the constant
-            quantizer crf / 6.
+            quantizer crf / 6, but for ProRes, whose profiles say it.
         preset: speed of the encoder, where it has presets.
         threads: of an encoder; the bytes depend on it.
         segment_windows: windows of a segment.
@@ -51,7 +56,7 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
             raise UserError(f"threads = {threads}: at least 1; the bytes written depend on it")
         if segment_windows < 1:
             raise UserError(f"segment_windows = {segment_windows}: at least 1")
-        self.warnings: list[str] = []  # what `finish` could not keep
+        self.warnings: list[str] = []  # what could not be kept
         self._encoding = Encoding(codec=codec, crf=crf, preset=preset, threads=threads)
         self._segment_windows = segment_windows
         self._facts: VideoFacts | None = None
@@ -73,29 +78,28 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         """
         self.close()
         _check_output(facts)
-        check_encoding(facts, self._encoding)
-        check_container(Path(facts.job.output), facts, self._encoding)
-        self._facts, self.warnings = facts, []
+        output = Path(facts.job.output)
+        self._encoding, self.warnings = check_encoding(
+            facts, self._encoding, container=container_name(output)
+        )
+        check_container(output, facts, self._encoding)
+        self._facts = facts
         self._folder().mkdir(parents=True, exist_ok=True)
 
-    def write(self, item: Item[WindowMeta], inputs: Mapping[str, Bytes], meta: WindowMeta) -> int:
-        """Encode one window; of a failed one only the source's frames. Return the pairs done."""
-        segment = self._segment_of(item.index)
+    def write(
+        self, item: Item[WindowMeta], inputs: Mapping[str, Bytes], meta: WindowMeta | None
+    ) -> int:
+        """Encode one window; of a failed one only what there is. Return the pairs done."""
+        self._take_up(item.index)
         is_last = item.index == self._opened().num_windows - 1
-        pairs_done = 0 if item.failed else meta.num_pairs
-        self._items.append(item.index)
-        for pair in range(meta.num_pairs):
-            segment.put(inputs["frames"][pair], self._half_ticks(meta, pair, pair))
-            if not item.failed:
-                row = inputs["frames"] if meta.cuts[pair] else inputs["middle"]
-                segment.put(row[pair], self._half_ticks(meta, pair, pair + 1))
-        if is_last:
-            end = meta.num_pairs
-            segment.put(inputs["frames"][end], self._half_ticks(meta, end, end))
-        self._counts["frame pairs"] += pairs_done
-        self._counts["scene cuts"] += 0 if item.failed else sum(meta.cuts)
+        pairs_done = 0
+        if meta is not None:
+            pairs_done = self._put_pairs(inputs, meta, has_failed=bool(item.failed))
+            if is_last:
+                end = meta.num_pairs
+                self._put(inputs["frames"][end], meta, end, end)
         if is_last or (item.index + 1) % self._segment_windows == 0:
-            self._close_segment(segment)
+            self._close_segment()
         return pairs_done
 
     def commit(self) -> list[Durable]:
@@ -107,15 +111,18 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         """Join the segments of `items` into the output, then delete them.
 
         Raises:
-            UserError: a file appeared under the output's name meanwhile.
+            UserError: a file appeared under the output's name meanwhile, or nothing was written.
             FileNotFoundError: a segment is gone.
         """
         facts = self._opened()
         _check_output(facts)
         numbers = sorted({item // self._segment_windows for item in items})
-        segments = [self._path(number) for number in numbers]
-        self.warnings = join(segments, facts, Path(facts.job.output))
-        for segment in segments:
+        every = [self._path(number) for number in numbers]
+        segments = [segment for segment in every if segment.stat().st_size]
+        if not segments:
+            raise UserError(f"{facts.job.input}: not one frame could be read; nothing is written")
+        self.warnings += join(segments, facts, Path(facts.job.output))
+        for segment in every:
             segment.unlink()
 
     def close(self) -> None:
@@ -135,27 +142,56 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
     def _path(self, number: int) -> Path:
         return self._folder() / f"{number:06}{SEGMENT_SUFFIX}"
 
-    def _segment_of(self, index: int) -> SegmentWriter:
-        """Return the open segment, or a new one for its first window, also if it comes again."""
-        number, place = divmod(index, self._segment_windows)
-        if place == 0:
+    def _take_up(self, index: int) -> None:
+        """Note that window `index` comes: the next of its segment, or the first, also again."""
+        if index % self._segment_windows == 0:
             self.close()
-            self._segment = SegmentWriter(self._path(number), self._opened(), self._encoding)
-        elif self._segment is None or self._items[-1] != index - 1:
+        elif not self._items or self._items[-1] != index - 1:
             raise ValueError(f"window {index} does not follow {self._items[-1:]} of its segment")
-        return self._segment
+        self._items.append(index)
+
+    def _put_pairs(self, inputs: Mapping[str, Bytes], meta: WindowMeta, *, has_failed: bool) -> int:
+        frames, facts = inputs["frames"], self._opened()
+        for pair, is_cut in enumerate(meta.cuts):
+            self._put(frames[pair], meta, pair, pair)
+            if has_failed:
+                continue
+            row = frames[pair]
+            if not is_cut:
+                middle = inputs["middle"][pair]
+                row = with_mean_alpha(middle, frames[pair], frames[pair + 1], facts)
+            self._put(row, meta, pair, pair + 1)
+        if has_failed:
+            return 0
+        self._counts["frame pairs"] += meta.num_pairs
+        self._counts["scene cuts"] += sum(meta.cuts)
+        return meta.num_pairs
+
+    def _put(self, row: Bytes, meta: WindowMeta, earlier: int, later: int) -> None:
+        if self._segment is None:
+            path = self._path(self._items[0] // self._segment_windows)
+            self._segment = SegmentWriter(path, self._opened(), self._encoding)
+        self._segment.put(row, self._half_ticks(meta, earlier, later))
 
     def _half_ticks(self, meta: WindowMeta, earlier: int, later: int) -> int:
         """Return the middle of the times of two frames after the start, in halves of a tick."""
         first = self._opened().presentation.first_pts
         return meta.pts[earlier] + meta.pts[later] - 2 * first
 
-    def _close_segment(self, segment: SegmentWriter) -> None:
-        segment.finish()
-        name = self._path(self._items[0] // self._segment_windows).name
+    def _close_segment(self) -> None:
+        """Make the segment durable; one without a frame is an empty file."""
+        path = self._path(self._items[0] // self._segment_windows)
+        if self._segment is not None:
+            self._segment.finish()
+        else:
+            path.write_bytes(b"")
+            sync(path)
+            sync(path.parent)
         self._durable.append(
             Durable(
-                items=tuple(self._items), files=(f"{_FOLDER}/{name}",), counts=dict(self._counts)
+                items=tuple(self._items),
+                files=(f"{_FOLDER}/{path.name}",),
+                counts=dict(self._counts),
             )
         )
         self._segment = None

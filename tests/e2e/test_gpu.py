@@ -12,7 +12,12 @@ from runtime.report import load_report
 from tests.stages.video.clips import pictures
 
 GPUS = probe_host().gpus
-CONFIGS = ("single_gpu.yaml", "dual_gpu.yaml", "dual_gpu_origin.yaml")
+CONFIGS = (
+    "single_gpu.yaml",
+    "dual_gpu.yaml",
+    "dual_gpu_replicas.yaml",
+    "dual_gpu_origin.yaml",
+)
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason="needs a GPU")]
 
@@ -35,7 +40,10 @@ def test_every_gpu_configuration_writes_the_same_bytes(clip, tmp_path):
         wanted = 1 if name == "single_gpu.yaml" else 2
         assert len(devices) == min(wanted, len(GPUS)), name
         assert bool(report.warnings) == (wanted > len(GPUS)), name
-        assert all(w.gpu_peak_bytes > 0 for w in report.workers if w.device != "cpu")
+        for worker in report.workers:
+            on_gpu = worker.device != "cpu"
+            assert (worker.gpu_peak_bytes > 0) == on_gpu
+            assert (worker.gpu_utilization is not None) == on_gpu
 
 
 def test_reading_and_writing_stay_off_the_gpus(clip, tmp_path):

@@ -126,9 +126,9 @@ def test_a_worker_killed_by_hand_ends_the_run_with_its_name_and_signal(tiny, cli
     import signal
     import threading
 
-    def kill(tally):
+    def kill(live):
         def when_begun():
-            while not tally.units_done:
+            while not live.tally.units_done:
                 threading.Event().wait(0.01)
             pids = json.loads((tmp_path / "run/workers.json").read_text())
             os.kill(pids["denoise/0"], signal.SIGKILL)

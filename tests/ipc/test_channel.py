@@ -40,14 +40,45 @@ def test_an_empty_inbox_would_block(inbox):
         inbox.receive()
 
 
+def test_waits_that_saw_a_message_make_nobody_take_it_twice_or_miss_the_next(inbox, zmq_context):
+    watch, other = Watch(inbox), Watch(inbox)
+    with Outbox(zmq_context, inbox.endpoint) as outbox:
+        for _time in range(3):
+            outbox.send(STOP)
+            for each in (watch, other, watch):
+                assert each.wait(timeout_s=5) == set()
+            assert inbox.try_receive() == STOP
+            assert inbox.try_receive() is None
+            assert watch.wait(timeout_s=0.01) == set()
+            assert inbox.try_receive() is None
+
+
+def test_all_that_has_come_is_taken_after_one_wait(inbox, zmq_context):
+    numbers = range(20)
+    with Outbox(zmq_context, inbox.endpoint) as outbox, Outbox(zmq_context, inbox.endpoint) as last:
+        for number in numbers:
+            outbox.send(Stop(sender="a", incarnation=number))
+        watch, received = Watch(inbox), []
+        while len(received) < len(numbers):
+            watch.wait(timeout_s=5)
+            while (message := inbox.try_receive()) is not None:
+                received.append(message.incarnation)
+        last.send(STOP)  # the inbox was found empty: this must wake us again
+        watch.wait(timeout_s=5)
+        assert inbox.try_receive() == STOP
+    assert received == list(numbers)
+
+
 def test_what_is_no_message_of_ours_is_a_protocol_error(inbox, zmq_context):
     with zmq_context.socket(zmq.PUSH) as stranger:
         stranger.connect(inbox.endpoint)
         for parts in ([b"hello"], [b"a", b"b"]):
             stranger.send_multipart(parts)
             Watch(inbox).wait(timeout_s=5)
-            with pytest.raises(ProtocolError):
-                inbox.receive()
+            for _part in parts:
+                with pytest.raises(ProtocolError):
+                    inbox.receive()
+        assert inbox.try_receive() is None
 
 
 def test_one_wait_wakes_on_a_message_and_on_a_death_alike(inbox, zmq_context):

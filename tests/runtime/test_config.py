@@ -91,6 +91,7 @@ def test_a_dump_has_every_default_and_loads_as_the_same(here):
         "hang_s": 60.0,
         "stop_grace_s": 10.0,
         "threads": "auto",
+        "trace": True,
         "strict": False,
     }
     assert yaml.safe_load(text)["stages"]["read"] == {
@@ -158,5 +159,6 @@ def test_every_shipped_config_is_right(path):
 def test_the_demo_needs_no_gpu_and_no_download():
     demo = load_config("demo")
     assert not any(stage.gpus for stage in demo.stages.values())
-    assert demo.model["weights"].startswith("random:")
+    assert PROJECT in Path(demo.model["weights"]).parents
+    assert Path(demo.model["weights"]).is_file()
     assert demo.input == str(CONFIGS / "demo/clip.mp4")

@@ -55,7 +55,8 @@ def refused(text, *overrides):
         (
             "seed",
             "xyz",
-            "run.xyz: unknown key; known: seed, window, hang_s, stop_grace_s, threads, strict",
+            "run.xyz: unknown key; known: seed, window, hang_s, stop_grace_s, threads, trace, "
+            "strict",
         ),
         ("video:", "vidio:", "vidio: unknown key; did you mean `video`?"),
         (

@@ -24,6 +24,7 @@ from runtime.errors import (
             "worker denoise/0 died (killed by signal 9, SIGKILL) while holding items [2, 3]",
         ),
         (WorkerDied("denoise/0", 1), "worker denoise/0 died (exit code 1)"),
+        (WorkerDied("x/0", 1, log="x.log"), "worker x/0 died (exit code 1); see x.log"),
         (WorkerDied("denoise/0", -40), "worker denoise/0 died (killed by signal 40)"),
         (
             WorkerHung("denoise/0", "no heartbeat", waited_s=60, items=(2,)),

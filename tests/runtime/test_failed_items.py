@@ -10,17 +10,20 @@ from contextlib import ExitStack
 
 import pytest
 
-from ipc.messages import ItemAdmitted, ItemFailed, ItemReady, ItemsDurable, OpenJob, SlotFreed
+from ipc.messages import ItemAdmitted, ItemFailed, ItemReady, ItemsDurable, SlotFreed
 from ipc.records import Peer, StageUse
+from ipc.setup_messages import OpenJob
 from runtime.admission import Admission
 from runtime.config import parse_config
 from runtime.host import Host
 from runtime.hosted import build, pack
 from runtime.items import SUPERVISOR, JobItems
 from runtime.ledger import Ledger
+from runtime.meter import Meter
 from runtime.plan import make_plan, plan_workers
 from runtime.pools import make_pools
 from runtime.setup import ME
+from runtime.trace import Recorder
 from stages.base import Job
 from tests.fakes import Facts
 
@@ -65,6 +68,7 @@ class Network:
             workers,
             [stage.describe() for stage in everything],
             list(dict.fromkeys(t for stage in everything for t in stage.specs(facts))),
+            memory={},
             num_items=NUM_ITEMS,
         )
         pools = make_pools(self.plan, {w.name: f"{w.name}.0@host#1" for w in workers}, stack)
@@ -76,6 +80,8 @@ class Network:
                 identity={"sender": worker.name, "incarnation": 0},
                 hosted=hosted[worker.name],
                 ledger=self.ledgers[worker.name],
+                meter=Meter(),
+                trace=Recorder(),
                 send=lambda to, message, me=worker.name: self.send(me, to, message),
             )
             stack.callback(self.workers[worker.name].close)
@@ -108,6 +114,7 @@ class Network:
             items_per_segment=plan.items_per_segment,
             num_items=NUM_ITEMS,
             durable=(),
+            trace=(),
         )
 
     def send(self, sender, receiver, message):

@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from runtime.errors import StageFailed, WorkerDied, WorkerHung
+from runtime.errors import RunIncomplete, StageFailed, WorkerDied, WorkerHung
 from runtime.pipeline import Pipeline
 from runtime.report import load_report
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -35,27 +35,88 @@ def test_a_dead_worker_is_named_with_its_signal_and_items(
     report = load_report(tmp_path / "run/report.json")
     assert report.status == "failed"
     assert report.failures[0].worker == "add/0"
+    workers = {worker.name: worker for worker in report.workers}
+    assert workers["read/0"].items >= 8, "the living say what they have done"
+    assert workers["read/0"].cpu_user_s > 0
+    assert workers["add/0"].max_rss_bytes > 0, "of the dead its last heartbeat is known"
+    assert [link.receiver for link in report.links if link.sender == "add/0"] == ["write/0"]
     assert not (tmp_path / "out").exists()
 
 
-def test_an_item_that_raises_stops_the_run_with_stage_item_and_traceback(
-    make_config, numbers, tmp_path
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize(("poison", "stage"), [(3, "add"), (49, "add"), (3, "read"), (0, "read")])
+def test_an_item_that_raises_is_left_out_alone_and_the_run_fails_at_its_end(
+    make_config, numbers, tmp_path, poison, stage, inline
 ):
-    config = make_config(add={"use": "RaisesAt", "with": {"poison": 3}})
+    use = {"use": "RaisesAt" if stage == "add" else "ReadsAllBut", "with": {"poison": poison}}
+    config = make_config(**{"add" if stage == "add" else "source": use}, sink={"replicas": 2})
     with (
-        Pipeline(config) as pipeline,
-        pytest.raises(StageFailed, match="stage add failed in worker add/0 on item 3: ValueError"),
+        Pipeline(config, inline=inline) as pipeline,
+        pytest.raises(
+            RunIncomplete,
+            match=f"^1 of 50 items failed; stage {stage} failed in worker {stage}/0 on item "
+            f"{poison}: ValueError: frame pair has 3 frames; what could be done is in .*/out",
+        ),
     ):
         pipeline.run(input=numbers(50), output=tmp_path / "out", run_dir=tmp_path / "run")
-    (failure,) = load_report(tmp_path / "run/report.json").failures
-    assert failure.item == 3
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert len(lines) == 50
+    assert [line for line in lines if "ValueError" in line] == [lines[poison]]
+    report = load_report(tmp_path / "run/report.json")
+    assert (report.status, report.items.done, report.items.failed) == ("failed", 49, 1)
+    assert (report.units.done, report.units.failed) == (49, 1)
+    (failure,) = report.failures
+    assert (failure.item, failure.stage) == (poison, stage)
     assert "in die" in failure.traceback
 
 
-def test_a_pipeline_can_run_again_after_a_failure(make_config, numbers, tmp_path):
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_run_of_which_nothing_could_be_done_leaves_no_output(
+    make_config, numbers, tmp_path, inline
+):
+    config = make_config(add={"use": "RaisesAt", "with": {"poison": 0}})
+    with (
+        Pipeline(config, inline=inline) as pipeline,
+        pytest.raises(StageFailed, match="stage add failed in worker add/0 on item 0: ValueError"),
+    ):
+        pipeline.run(input=numbers(1), output=tmp_path / "out", run_dir=tmp_path / "run")
+    assert not (tmp_path / "out").exists()
+    (failure,) = load_report(tmp_path / "run/report.json").failures
+    assert failure.item == 0
+
+
+def test_an_input_that_is_not_whole_is_done_as_far_as_it_goes_and_the_run_fails(
+    make_config, numbers, tmp_path
+):
+    config = make_config(source={"use": "BrokenNumbers"})
+    with (
+        Pipeline(config) as pipeline,
+        pytest.raises(RunIncomplete, match=r"torn at 9; what .* is in .*/out"),
+    ):
+        pipeline.run(input=numbers(9), output=tmp_path / "out", run_dir=tmp_path / "run")
+    assert len((tmp_path / "out").read_text().splitlines()) == 9
+    report = load_report(tmp_path / "run/report.json")
+    assert (report.status, report.items.failed, report.warnings) == ("failed", 0, ("half a file",))
+    assert "torn at 9" in report.failures[0].reason
+
+
+def test_a_pipeline_keeps_its_workers_after_failed_items(make_config, numbers, tmp_path):
     config = make_config(add={"use": "RaisesAt", "with": {"poison": 20}})
     with Pipeline(config) as pipeline:
-        with pytest.raises(StageFailed):
+        with pytest.raises(RunIncomplete):
+            pipeline.run(input=numbers(50), output=tmp_path / "a", run_dir=tmp_path / "run a")
+        second = pipeline.run(input=numbers(10), output=tmp_path / "b", run_dir=tmp_path / "run b")
+    assert len((tmp_path / "b").read_text().splitlines()) == 10
+    first = load_report(tmp_path / "run a/report.json")
+    assert [worker.pid for worker in first.workers] == [worker.pid for worker in second.workers]
+
+
+def test_a_pipeline_starts_new_workers_after_a_failure_that_was_no_items(
+    make_config, numbers, tmp_path
+):
+    config = make_config(add={"use": "KilledAt", "with": {"poison": 20}})
+    with Pipeline(config) as pipeline:
+        with pytest.raises(WorkerDied):
             pipeline.run(input=numbers(50), output=tmp_path / "a", run_dir=tmp_path / "run a")
         pipeline.run(input=numbers(10), output=tmp_path / "b", run_dir=tmp_path / "run b")
     assert len((tmp_path / "b").read_text().splitlines()) == 10
@@ -124,13 +185,6 @@ stages:
   add: {use: "tests.fakes:DeafToStop"}
   write: {use: "tests.fakes:Lines"}
 """
-
-
-def wait_until(condition, *, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so after {timeout_s} s"
-        time.sleep(0.01)
 
 
 def test_workers_do_not_outlive_a_killed_supervisor(numbers, tmp_path, project):

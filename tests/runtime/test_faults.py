@@ -8,7 +8,14 @@ import time
 import pytest
 
 from runtime.config import parse_config
-from runtime.errors import ConfigError, PlanError, RunpipeError, StageFailed
+from runtime.errors import (
+    ConfigError,
+    PlanError,
+    RunIncomplete,
+    RunpipeError,
+    StageFailed,
+    WorkerDied,
+)
 from runtime.fleet import Fleet
 from runtime.host import probe_host
 from runtime.pipeline import Pipeline
@@ -63,12 +70,12 @@ def test_what_is_durable_stays_when_the_sink_refuses_to_finish(numbers, tmp_path
 
 def test_a_report_counts_units_as_it_counts_items(make_config, numbers, tmp_path):
     """A number that was written into a segment that is still open is lost with it."""
-    fails = make_config(add={"use": "RaisesAt", "with": {"poison": 7}}, sink={"replicas": 2})
-    with Pipeline(fails) as pipeline, pytest.raises(StageFailed):
+    fails = make_config(add={"use": "KilledAt", "with": {"poison": 7}}, sink={"replicas": 2})
+    with Pipeline(fails) as pipeline, pytest.raises(WorkerDied):
         run(pipeline, numbers(50), tmp_path)
     report = load_report(tmp_path / "run/report.json")
     assert report.units.done == report.items.done
-    assert report.items.failed == 1
+    assert report.units.failed == 0, "what was not reached has not failed"
 
 
 def test_every_replica_of_the_source_opens_the_input(make_config, numbers, tmp_path):
@@ -153,9 +160,9 @@ def test_workers_that_have_to_be_killed_are_in_the_log_of_the_run(make_config, n
     deaf = make_config(add={"use": "DeafToStop"}, run={"stop_grace_s": 0.2})
     threads = []
 
-    def interrupt_while_item_1_runs(tally):
+    def interrupt_while_item_1_runs(live):
         def interrupt():
-            while tally.units_done == 0:
+            while live.tally.units_done == 0:
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -231,7 +238,7 @@ def test_a_report_that_cannot_be_written_does_not_hide_why_the_run_failed(
 
     monkeypatch.setattr("runtime.run.write_report", full)
     fails = make_config(add={"use": "RaisesAt", "with": {"poison": 3}})
-    with Pipeline(fails) as pipeline, pytest.raises(StageFailed, match="on item 3"):
+    with Pipeline(fails) as pipeline, pytest.raises(RunIncomplete, match="on item 3"):
         run(pipeline, numbers(5), tmp_path)
     with (
         Pipeline(make_config()) as pipeline,

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
 from runtime.config import PROJECT
-from runtime.logs import LAST_LINES_S, MAX_WAITING_LINES, log_path, supervisor_logs, worker_logs
+from runtime.logs import log_path, supervisor_logs, worker_logs
+from runtime.terminal import LAST_LINES_S, MAX_WAITING_LINES
 
 logger = logging.getLogger("runtime.test")
 
@@ -65,6 +67,14 @@ def test_warnings_of_python_are_logged(tmp_path, capfd):
         warnings.simplefilter("always")
         warnings.warn("old", stacklevel=1)
     assert "UserWarning: old" in path.read_text()
+
+
+def test_whoever_writes_to_stderr_already_gets_the_lines(tmp_path, capfd):
+    said = []
+    with supervisor_logs(tmp_path, terminal=SimpleNamespace(say=said.append)):
+        logger.warning("died worker=%s", "denoise/0")
+    assert said == ["runpipe: warning: died worker=denoise/0"]
+    assert capfd.readouterr().err == ""
 
 
 def test_nothing_is_left_behind(tmp_path):

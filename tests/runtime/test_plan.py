@@ -59,7 +59,14 @@ def plan_of(config, where=None, stages=None, num_items=128):
         for tensor, (shape, dtype) in writes.items()
     ]
     return make_plan(
-        config, where, workers, descriptions, tensors, num_items=num_items, warnings=warnings
+        config,
+        where,
+        workers,
+        descriptions,
+        tensors,
+        memory={},
+        num_items=num_items,
+        warnings=warnings,
     )
 
 
@@ -79,6 +86,14 @@ def config_of(*, groups=(), run=None, **changes):
         (
             "dual_gpu.yaml",
             {"read/0": "cpu", "encode+decode/0": "cuda:0", "denoise/0": "cuda:1"},
+        ),
+        (
+            "dual_gpu_replicas.yaml",
+            {
+                "read/0": "cpu",
+                "encode+denoise+decode/0": "cuda:0",
+                "encode+denoise+decode/1": "cuda:1",
+            },
         ),
         (
             "dual_gpu_origin.yaml",
@@ -120,7 +135,7 @@ def test_a_window_that_could_deadlock_is_refused_with_the_number_needed():
 
 
 def test_pools_that_do_not_fit_are_refused_with_numbers_before_they_are_made():
-    with pytest.raises(PlanError, match=r"need 1\.\d GiB of shared memory .* 0\.5 GiB are free"):
+    with pytest.raises(PlanError, match=r"1\.\d GiB of memory .* 0\.5 GiB are free"):
         plan_of(config_of(), host(memory_bytes=2**29))
 
 

@@ -42,6 +42,7 @@ REPORT = Report(
             cpu_system_s=0.25,
             max_rss_bytes=900 * 2**20,
             gpu_peak_bytes=3 * 2**30,
+            gpu_utilization=0.625,
             restarts=1,
         ),
         WorkerReport(name="write/0", stages=("write",), device="cpu", pid=2, items=3),
@@ -78,9 +79,12 @@ def test_a_whole_report_is_a_page():
         "weights   random:0: random weights\n"
         "warning   denoise: GPU 1 is asked for and this host has 1; GPU 0 takes its part\n"
         "\n"
-        "worker     device  items  busy  CPU user  CPU system   memory  GPU memory  restarts\n"
-        "denoise/0  cuda:0      3  90 %     4.0 s       0.2 s  900 MiB     3.0 GiB         1\n"
-        "write/0    cpu         3   0 %     0.0 s       0.0 s        -           -         0\n"
+        "worker     device  items  busy  CPU user  CPU system   memory"
+        "   GPU  GPU memory  restarts\n"
+        "denoise/0  cuda:0      3  90 %     4.0 s       0.2 s  900 MiB"
+        "  62 %     3.0 GiB         1\n"
+        "write/0    cpu         3   0 %     0.0 s       0.0 s        -"
+        "     -           -         0\n"
         "\n"
         "link                 transport  items    bytes  waited\n"
         "read/0 -> denoise/0  host           3  5.0 MiB   0.5 s"

@@ -4,11 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from ipc.messages import ItemFailed, ItemsDurable, ItemWritten, JobOpened
+from ipc.messages import ItemFailed, ItemsDurable, ItemWritten
 from ipc.records import ItemAttempt, StageDescription, StageTensor
+from ipc.setup_messages import JobOpened
 from runtime.errors import StageFailed
 from runtime.host import Host
 from runtime.plan import make_plan, plan_workers
+from runtime.run_trace import RunTrace
 from runtime.setup import OpenedJob
 from runtime.supervisor import Supervisor
 from runtime.tally import Tally
@@ -66,10 +68,14 @@ def play(make_config):
             for name, (_kind, _reads, writes) in STAGES.items()
             for tensor in writes
         ]
-        plan = make_plan(config, HOST, workers, descriptions, tensors, num_items=1)
+        plan = make_plan(config, HOST, workers, descriptions, tensors, memory={}, num_items=1)
         job = Job(input="i", output="o", work_dir="w")
-        opened = OpenedJob(job, b"", 1, "numbers", 1, plan)
-        Supervisor(config, PlayedFleet(workers, script)).run(opened, Tally(lambda _durable: None))
+        opened = OpenedJob(
+            job=job, facts=b"", item_size=1, unit="numbers", num_units=1, broken="", plan=plan
+        )
+        Supervisor(config, PlayedFleet(workers, script)).run(
+            opened, Tally(lambda _durable: None), RunTrace(enabled=False)
+        )
 
     return run
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ import pytest
 ALONE, SMALL = 0, 4096
 
 
+@contextmanager
 def start(project, folder, *arguments):
-    """Start the tool in a session of its own, by which all its processes are found."""
-    return subprocess.Popen(
+    """Start the tool in a session of its own, by which all its processes are found, and killed."""
+    with subprocess.Popen(
         [sys.executable, project / "tools/bench_hop.py", *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "TMPDIR": str(folder)},
@@ -21,7 +23,12 @@ def start(project, folder, *arguments):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
+    ) as tool:
+        try:
+            yield tool
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(tool.pid, signal.SIGKILL)
 
 
 def session(leader):
@@ -61,7 +68,7 @@ def test_a_small_run_measures_every_contender_and_leaves_nothing_behind(project,
     assert "bench_hop.py --size 4KiB" in record["command"]
     assert record["hardware"]["cores"] >= 1
     found = {(one["size"], one["contender"]): one for one in record["results"]}
-    names = {"runpipe", "pickle queue", "torch queue"}
+    names = {"runpipe", "zeromq", "pickle queue", "torch queue"}
     assert {(size, name) for size in (SMALL, ALONE) for name in names} <= set(found)
     for one in record["results"]:
         assert len(one["runs"]) == 2

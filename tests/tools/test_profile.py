@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import wait_until
+
 PROJECT = Path(__file__).resolve().parents[2]
 WORKERS = ("read/0", "add/0", "write/0")
 FILES = ("read.0", "add.0", "write.0", "supervisor")
@@ -33,13 +35,6 @@ with Pipeline(load_config(f"{folder}/slow.yaml")) as pipeline:
 pytestmark = pytest.mark.slow
 
 
-def wait_until(condition, *, timeout_s=30.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so after {timeout_s} s"
-        time.sleep(0.01)
-
-
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """Return the directory of a run that goes on for longer than these tests."""
@@ -55,9 +50,11 @@ def run_dir(tmp_path_factory):
         ) as supervisor,
     ):
         segments = folder / "run/segments"
-        wait_until(lambda: segments.exists() and any(segments.iterdir()))
-        yield folder / "run"
-        supervisor.terminate()
+        try:
+            wait_until(lambda: segments.exists() and any(segments.iterdir()))
+            yield folder / "run"
+        finally:
+            supervisor.terminate()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 
 from stages.base import Item, Job
 from stages.video import ReadVideo, WriteVideo
+from stages.video.decode import BrokenFrameError
 
 ASS_HEADER = b"""[Script Info]
 ScriptType: v4.00+
@@ -29,6 +30,18 @@ def planes(number, size, pix_fmt="yuv420p"):
         y, x = np.mgrid[0 : wide.shape[0], 0 : wide.shape[1]]
         waves = 50 * np.sin(x / 7 + 0.2 * number + index) + 40 * np.cos(y / 5 - 0.1 * number)
         wide[:] = 120 + waves
+    return frame
+
+
+def deep_planes(number, size, pix_fmt):
+    """Picture `number` in any planar format: a ramp over every level that moves, and another."""
+    frame = av.VideoFrame(*size, pix_fmt)
+    bits = max(part.bits for part in frame.format.components)
+    for index, plane in enumerate(frame.planes):
+        samples = np.frombuffer(plane, np.uint8).view(np.uint8 if bits == 8 else "<u2")
+        wide = samples.reshape(plane.height, -1)
+        y, x = np.mgrid[0 : wide.shape[0], 0 : wide.shape[1]]
+        wide[:] = (13 * x + 7 * y + 5 * number + 40 * index) % 2**bits
     return frame
 
 
@@ -114,13 +127,18 @@ def read_window(source, facts, key):
     return frames, meta
 
 
-def blend(frames):
-    """What a model would answer: the mean of both frames of each pair."""
-    return ((frames[:-1].astype(np.uint16) + frames[1:]) // 2).astype(np.uint8)
+def blend(frames, facts=None):
+    """What a model would answer: the mean of both frames of each pair, without alpha."""
+    if facts is not None:
+        frames = frames[:, : facts.color_bytes].view(np.uint8 if facts.bit_depth == 8 else "<u2")
+    return ((frames[:-1].astype(np.uint32) + frames[1:]) // 2).astype(frames.dtype).view(np.uint8)
 
 
 def double(source_path, output, tmp_path, *, pairs=3, replicas=1, failed=(), job=None, **options):
-    """Run source and sink over a whole file; return the sink, the facts and what was durable."""
+    """Run source and sink over a whole file; return the sink, the facts and what was durable.
+
+    What the source cannot read comes to the sink without tensors and meta, as a worker sends it.
+    """
     job = {"overwrite": False, **(job or {})}
     job = Job(input=str(source_path), output=str(output), work_dir=str(tmp_path / "work"), **job)
     source = ReadVideo(pairs=pairs, threads=1)
@@ -130,17 +148,27 @@ def double(source_path, output, tmp_path, *, pairs=3, replicas=1, failed=(), job
         sink.open(facts)
     durable = []
     for key in range(facts.num_windows):
-        frames, meta = read_window(source, facts, key)
-        why = "it broke" if key in failed else ""
-        inputs = {"frames": frames} if why else {"frames": frames, "middle": blend(frames)}
         sink = sinks[key // sinks[0].items_per_segment % replicas]
-        sink.write(Item(index=key, attempt=0, meta=meta, failed=why), inputs, meta)
+        sink.write(*sent(source, facts, key, has_failed=key in failed))
         durable += sink.commit()
     sinks[0].finish(sorted(item for part in durable for item in part.items))
     source.close()
     for sink in sinks:
         sink.close()
     return sinks[0], facts, durable
+
+
+def sent(source, facts, key, *, has_failed=False):
+    """Item, inputs and meta of one window, as a sink gets them."""
+    try:
+        frames, meta = read_window(source, facts, key)
+    except BrokenFrameError as error:
+        return Item(index=key, attempt=0, meta=None, failed=str(error)), {}, None
+    inputs = {"frames": frames}
+    if has_failed:
+        return Item(index=key, attempt=0, meta=meta, failed="it broke"), inputs, meta
+    inputs["middle"] = blend(frames, facts)
+    return Item(index=key, attempt=0, meta=meta), inputs, meta
 
 
 def shown(path):

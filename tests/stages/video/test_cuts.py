@@ -49,6 +49,14 @@ def test_pans_zooms_and_flicker_are_no_cuts(seed, change):
     assert cut_score(view(picture), view(picture, **change)) < THRESHOLD - 0.05
 
 
+@pytest.mark.parametrize("depth", [10, 12])
+def test_a_thumbnail_of_more_bits_is_that_of_eight(depth):
+    planes = [PICTURES[0][:270, :480], *np.full((2, 135, 240), 255, np.uint8)]
+    deep = [plane.astype(np.uint16) << depth - 8 for plane in planes]
+    alpha = np.zeros((270, 480), np.uint16)
+    assert np.array_equal(thumbnail([*deep, alpha], depth), thumbnail(planes))
+
+
 def test_fades_are_no_cuts():
     levels = [view(PICTURES[0], gain=step / 12) for step in range(13)]
     assert all(cut_score(a, b) < THRESHOLD for a, b in pairwise(levels))

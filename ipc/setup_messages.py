@@ -1,0 +1,150 @@
+"""The messages around the items: from a bare process to an open job, and back.
+
+The supervisor asks, each worker answers once; the docstring starts with the direction.
+"""
+
+from __future__ import annotations
+
+from ipc.message import Message
+from ipc.records import (
+    JobUsage,
+    Peer,
+    PoolAddress,
+    StageDescription,
+    StageMemory,
+    StageTensor,
+    StageUse,
+    TensorPlace,
+)
+
+# --- supervisor -> worker -------------------------------------------------------------------------
+
+
+class Configure(Message, frozen=True):
+    """supervisor -> worker: build these stages; answered by `Configured`."""
+
+    stages: tuple[StageUse, ...]
+
+
+class OpenSource(Message, frozen=True):
+    """supervisor -> the source's worker: open the job's input; answered by `SourceOpened`."""
+
+    job: bytes
+
+
+class Specify(Message, frozen=True):
+    """supervisor -> worker: what would an item of these facts take? Answered by `Specified`."""
+
+    facts: bytes
+    device: str  # as in `Load`
+
+
+class Load(Message, frozen=True):
+    """supervisor -> worker: read the weights; answered by `Loaded`."""
+
+    device: str  # "cpu", "cuda:0" (its own numbering: it sees one GPU)
+
+
+class Prepare(Message, frozen=True):
+    """supervisor -> worker: get ready for items of these facts; answered by `Prepared`."""
+
+    facts: bytes
+    size: int
+
+
+class OpenJob(Message, frozen=True):
+    """supervisor -> worker: open pools and peers; answered by `JobOpened`."""
+
+    facts: bytes
+    path: tuple[str, ...]  # all stages, in data-flow order
+    pools: tuple[PoolAddress, ...]  # those it writes or reads
+    owners: dict[str, str]  # pool -> worker, of all pools: handles of others pass through
+    places: tuple[TensorPlace, ...]  # in a slot of its own pool
+    peers: tuple[Peer, ...]  # all workers of the run, itself too
+    round_robin: tuple[str, ...]  # stages whose replicas take turns
+    items_per_segment: int  # of the pipeline's sink
+    num_items: int
+    durable: tuple[int, ...]  # items that an earlier run finished; nobody will send them
+    trace: tuple[PoolAddress, ...]  # one, for its slices; none: nothing is to be traced
+
+
+class CloseJob(Message, frozen=True):
+    """supervisor -> worker: let go of pools and peers; answered by `JobClosed`."""
+
+
+class Finish(Message, frozen=True):
+    """supervisor -> first replica of the sink: join these items; answered by `Finished`."""
+
+    items: tuple[int, ...]
+
+
+# --- worker -> supervisor -------------------------------------------------------------------------
+
+
+class Started(Message, frozen=True):
+    """worker -> supervisor: my inboxes are bound, connect to them."""
+
+
+class Configured(Message, frozen=True):
+    """worker -> supervisor: the stages are built."""
+
+    stages: tuple[StageDescription, ...]
+
+
+class SourceOpened(Message, frozen=True):
+    """worker -> supervisor: the input is open."""
+
+    facts: bytes
+    num_items: int
+    item_size: int  # what `Prepare` will ask for
+    unit: str  # "frame pairs"
+    num_units: int
+    warnings: tuple[str, ...]  # what a user should know of the input
+    broken: str  # why it is not whole; "" = it is
+
+
+class Specified(Message, frozen=True):
+    """worker -> supervisor: what an item of these facts writes here, and takes to compute."""
+
+    tensors: tuple[StageTensor, ...]
+    memory: tuple[StageMemory, ...]
+
+
+class Loaded(Message, frozen=True):
+    """worker -> supervisor: the weights are in place."""
+
+    load_s: float
+    versions: dict[str, str]  # {"torch": "2.13.0"} of the libraries that shape the result
+
+
+class Prepared(Message, frozen=True):
+    """worker -> supervisor: ready for items of this size, the largest that fits here."""
+
+    size: int
+    prepare_s: float
+
+
+class JobOpened(Message, frozen=True):
+    """worker -> supervisor: pools and peers are open; items may come."""
+
+
+class Finished(Message, frozen=True):
+    """the sink's worker -> supervisor: the output has its final name."""
+
+    warnings: tuple[str, ...]
+
+
+class JobClosed(Message, frozen=True):
+    """worker -> supervisor: nothing of the job is open here any more; what it cost."""
+
+    usage: JobUsage
+
+
+class SetupFailed(Message, frozen=True):
+    """worker -> supervisor: I could not do what I was told before items came, and I exit."""
+
+    what: str  # "Load"
+    stage: str  # "" where it is no single one
+    error: str
+    traceback: str
+    users_mistake: bool  # the message alone helps; no traceback

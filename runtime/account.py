@@ -1,0 +1,163 @@
+"""What a run has to say of itself at its end, whole or not: the report, from what is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from ipc.messages import ItemFailed
+from ipc.records import JobUsage
+from runtime.config import PipelineConfig, dump_config
+from runtime.errors import RunIncomplete, StageFailed
+from runtime.fingerprint import text_sha256
+from runtime.gpu_use import GpuUse
+from runtime.host import Host
+from runtime.report import (
+    ConfigReport,
+    Failure,
+    ItemCounts,
+    LinkReport,
+    Report,
+    Status,
+    UnitCounts,
+    WorkerReport,
+)
+from runtime.setup import Setup
+from runtime.tally import Tally
+from stages.base import Job
+
+
+class Account:
+    """Filled by the run as it learns; `report` may be asked at any time."""
+
+    def __init__(self, config: PipelineConfig, job: Job, tally: Tally) -> None:
+        self._config, self._job, self._tally = config, job, tally
+        self._began_at, self._began = datetime.now(UTC), time.monotonic()
+        self.host: Host | None = None
+        self.pids: Mapping[str, int] = {}
+        self.usages: Mapping[str, JobUsage] = {}
+        self.gpu_use = GpuUse(())
+        self.fingerprint: dict[str, object] = {}
+        self.warnings: list[str] = []
+        self.broken = ""  # why the input is not whole
+
+    def report(self, status: Status, setup: Setup, error: BaseException | None) -> Report:
+        """Return what there is to say; `error` is why the run is not whole, if it is one."""
+        tally, ended = self._tally, time.monotonic()
+        items_began = tally.began if tally.num_items else ended
+        failures = tuple(self._failures(error))
+        is_complete = error is None or isinstance(error, RunIncomplete)
+        return Report(
+            status=status,
+            pipeline=self._config.pipeline,
+            items=ItemCounts(
+                done=tally.items_done,
+                failed=tally.items_failed or int(any(f.item is not None for f in failures)),
+            ),
+            units=UnitCounts(
+                name=tally.unit,
+                done=tally.units_durable,
+                failed=tally.num_units - tally.units_durable if is_complete else 0,
+            ),
+            wall_s=ended - self._began,
+            load_s=items_began - self._began,
+            run_s=ended - items_began,
+            warm_units_per_s=tally.warm_units_per_s,
+            started_at=_iso(self._began_at),
+            ended_at=_iso(datetime.now(UTC)),
+            input=self._job.input,
+            output=self._job.output,
+            counts=dict(tally.counts),
+            weights=tuple(weights_notes(self._config)),
+            warnings=tuple(self.warnings),
+            failures=failures,
+            workers=tuple(self._workers(setup)),
+            links=tuple(self._links()),
+            fingerprint=self.fingerprint,
+            config=ConfigReport(
+                path=str(self._config.path or ""), sha256=text_sha256(dump_config(self._config))
+            ),
+            versions=setup.versions,
+            host=self.host,
+        )
+
+    def _failures(self, error: BaseException | None) -> Iterator[Failure]:
+        if self.broken:
+            yield Failure(reason=self.broken)
+        told = self._tally.failures
+        for one in told:
+            yield _failure(stage_failed(one))
+        is_told = isinstance(error, StageFailed) and error.item in {one.item for one in told}
+        if error and not is_told and not isinstance(error, RunIncomplete):
+            yield _failure(error)
+        if (more := self._tally.items_failed - len(told)) > 0:
+            yield Failure(reason=f"{more} more items failed; the workers' logs say why")
+
+    def _workers(self, setup: Setup) -> Iterator[WorkerReport]:
+        for plan in setup.workers:
+            usage = self.usages.get(plan.name, JobUsage())
+            yield WorkerReport(
+                name=plan.name,
+                stages=plan.stages,
+                device=plan.shown_device,
+                pid=self.pids.get(plan.name, 0),
+                items=usage.items,
+                busy_s=usage.busy_s,
+                cpu_user_s=usage.cpu_user_s,
+                cpu_system_s=usage.cpu_system_s,
+                max_rss_bytes=usage.max_rss_bytes,
+                gpu_peak_bytes=usage.gpu_peak_bytes,
+                gpu_utilization=self.gpu_use.mean(plan.gpu.uuid) if plan.gpu else None,
+            )
+
+    def _links(self) -> Iterator[LinkReport]:
+        for receiver, usage in self.usages.items():
+            for link in usage.links:
+                if link.peer in self.pids:  # and not the supervisor, which admits items
+                    yield LinkReport(
+                        sender=link.peer,
+                        receiver=receiver,
+                        transport=link.transport,
+                        items=link.items,
+                        bytes=link.bytes,
+                        wait_s=link.wait_s,
+                    )
+
+
+def weights_notes(config: PipelineConfig) -> list[str]:
+    """Return what a user must know of the weights: random ones show nothing of what EDEN can do."""
+    return [
+        f"{weights}: random weights, untrained: what they compute is noise"
+        for weights in weights_of(config)
+        if weights.startswith("random:")
+    ]
+
+
+def weights_of(config: PipelineConfig) -> list[str]:
+    """Return the checkpoints, or what stands for them, that a configuration names."""
+    named = [config.model, *(stage.options for stage in config.stages.values())]
+    return sorted({str(keywords["weights"]) for keywords in named if "weights" in keywords})
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, StageFailed):
+        return Failure(
+            reason=str(error),
+            item=error.item,
+            stage=error.stage,
+            worker=error.worker,
+            traceback=error.traceback,
+        )
+    return Failure(reason=str(error), worker=getattr(error, "worker", ""))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def stage_failed(message: ItemFailed) -> StageFailed:
+    """Return the exception that says what the message says."""
+    return StageFailed(
+        message.sender, message.stage, message.item, message.error, message.traceback
+    )

@@ -114,6 +114,7 @@ class LinkStats(Record, frozen=True):
 class JobUsage(Record, frozen=True):
     """What a job has cost one worker so far."""
 
+    job: int = 0  # which one, of the worker's; 0: none yet
     items: int = 0  # that its last stage has run
     busy_s: float = 0.0  # in stages
     cpu_user_s: float = 0.0

@@ -55,6 +55,7 @@ class Prepare(Message, frozen=True):
 class OpenJob(Message, frozen=True):
     """supervisor -> worker: open pools and peers; answered by `JobOpened`."""
 
+    job: int  # number of the job, from 1
     facts: bytes
     path: tuple[str, ...]  # all stages, in data-flow order
     pools: tuple[PoolAddress, ...]  # those it writes or reads

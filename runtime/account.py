@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -26,6 +27,10 @@ from runtime.report import (
 from runtime.setup import Setup
 from runtime.tally import Tally
 from stages.base import Job
+
+logger = logging.getLogger(__name__)
+
+MAX_WARNINGS = 10  # of failed items, one by one
 
 
 class Account:
@@ -53,7 +58,7 @@ class Account:
             pipeline=self._config.pipeline,
             items=ItemCounts(
                 done=tally.items_done,
-                failed=tally.items_failed or int(any(f.item is not None for f in failures)),
+                failed=len(tally.failed_items | _items_of(error)),
             ),
             units=UnitCounts(
                 name=tally.unit,
@@ -88,8 +93,7 @@ class Account:
         told = self._tally.failures
         for one in told:
             yield _failure(stage_failed(one))
-        is_told = isinstance(error, StageFailed) and error.item in {one.item for one in told}
-        if error and not is_told and not isinstance(error, RunIncomplete):
+        if error and not isinstance(error, RunIncomplete):
             yield _failure(error)
         if (more := self._tally.items_failed - len(told)) > 0:
             yield Failure(reason=f"{more} more items failed; the workers' logs say why")
@@ -154,6 +158,19 @@ def _failure(error: BaseException) -> Failure:
 
 def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _items_of(error: BaseException | None) -> set[int]:
+    item = error.item if isinstance(error, StageFailed) else None
+    return set() if item is None else {item}
+
+
+def warn_of_failure(failed: StageFailed, tally: Tally) -> None:
+    """Tell of an item that is left out; after many of them the report tells of the rest."""
+    if tally.items_failed <= MAX_WARNINGS:
+        logger.warning("%s; it is left out", failed)
+    elif tally.items_failed == MAX_WARNINGS + 1:
+        logger.warning("more items fail, which the report tells of")
 
 
 def stage_failed(message: ItemFailed) -> StageFailed:

@@ -180,7 +180,7 @@ def answer(arguments: list[str]) -> int:
         signum = signal.SIGTERM if is_terminated else signal.SIGINT
         return _say(f"interrupted by {signum.name}", 128 + signum)
     except ConfigError as error:
-        return _say(str(error), EXIT_USAGE)
+        return _say(_with_notes(error), EXIT_USAGE)
     except RunInterrupted as error:
         return _say(_with_notes(error), 128 + error.signum)
     except RunpipeError as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+STUCK_S = 1.0
 SAMPLE_S = 0.5  # NVML's own period is 1/6 s to 1 s
 
 
@@ -66,4 +67,4 @@ class GpuUse:
         """End the thread."""
         self._ended.set()
         if self._uuids:
-            self._thread.join()
+            self._thread.join(timeout=STUCK_S)  # a GPU that is lost may never answer

@@ -5,7 +5,6 @@ Same stages, same shapes, same threads, so the same bytes; no slots, sockets or 
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 import sys
@@ -21,7 +20,7 @@ from ipc.messages import AnyMessage, Heartbeat, ItemFailed, ItemsDurable, ItemWr
 from ipc.records import ItemAttempt, JobUsage
 from ipc.setup_messages import Finish, Finished
 from runtime import dispatch
-from runtime.account import stage_failed
+from runtime.account import warn_of_failure
 from runtime.errors import (
     MAX_ERROR_CHARS,
     MAX_TRACEBACK_CHARS,
@@ -39,8 +38,6 @@ from runtime.usage import max_rss_bytes
 from runtime.views import empty
 from runtime.worker_plan import WorkerPlan
 from stages.base import Item, Sink, Source, Stage, TensorSpec, UserError
-
-logger = logging.getLogger(__name__)
 
 
 class InlineCrew:
@@ -86,6 +83,10 @@ class InlineCrew:
         """Return the process of each worker: this one."""
         return dict.fromkeys(self._plans, os.getpid())
 
+    def begin(self) -> None:
+        """A run begins: what the last one has cost is no part of it."""
+        self._run = None
+
     def beats(self) -> Mapping[str, Heartbeat]:
         """Return no heartbeat: nobody is there to beat."""
         return {}
@@ -98,7 +99,7 @@ class InlineCrew:
         """Run all items in order; return what the sink warns of. Failed items are in `tally`.
 
         Raises:
-            StageFailed: the sink raised, or no item could be done.
+            StageFailed: the sink raised.
         """
         plan = opened.plan
         try:
@@ -112,7 +113,7 @@ class InlineCrew:
             for index in range(plan.num_items):
                 run.run_item(index)
         if tally.items_failed == plan.num_items:
-            raise stage_failed(tally.failures[0])
+            return []
         sink = plan.workers_of(plan.path[-1])[0]
         finish = Finish(**ME, items=tuple(range(plan.num_items)))
         finished = self.ask(Finished, {sink: finish})[sink]
@@ -192,7 +193,7 @@ class _Run:
                     raise failed from error
                 item.failed = f"{name}: {failed.error}"
                 self._tally.failed(_told(failed))
-                logger.warning("%s; it is left out", failed)
+                warn_of_failure(failed, self._tally)
             self._busy[worker] += time.monotonic() - began
             self._items[worker] += name == self._last_stage[worker]
 

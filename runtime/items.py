@@ -11,6 +11,8 @@ import time
 import traceback
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from ipc.messages import (
     AnyMessage,
     ItemAdmitted,
@@ -77,7 +79,7 @@ class JobItems:
         if self._turns:
             self._work_dir = hosted[path.sink].facts(job.facts).job.work_dir
         self._upstream = ", ".join(path.feeding(hosted)) or "the oldest item to be durable"
-        meter.start(identity["sender"], max(hosted, key=path.position))
+        meter.start(job.job, identity["sender"], max(hosted, key=path.position))
         self._idle_since = time.monotonic()
 
     def admit(self, message: ItemAdmitted) -> None:
@@ -117,11 +119,15 @@ class JobItems:
             self._trace.wait(what, item, self._idle_since)
             return False
         ready = self._queue.pop(key)
+        hosted = self._hosted[ready.stage]
+        if ready.failed and not isinstance(hosted.stage, Sink):
+            self._pass_on(hosted, ready, ready.failed)
+            return True
         began = time.monotonic()
         self._count(ready, waited_s=began - self._idle_since)
         self._meter.run(began)
         self._trace.run(ready.stage, ready.item, ready.attempt, began)
-        failed = self._run_item(self._hosted[ready.stage], ready)
+        failed = self._run_item(hosted, ready)
         self._idle_since = time.monotonic()
         self._trace.ran(self._idle_since, failed=bool(failed))
         took_s = self._idle_since - began
@@ -163,26 +169,31 @@ class JobItems:
         return "a free slot", -1
 
     def _run_item(self, hosted: Hosted, ready: ItemReady) -> str:
-        """Run the item and send it on; return why it is given up, if it is."""
-        handles, meta, failed = ready.handles, ready.meta, ready.failed
-        if not failed or isinstance(hosted.stage, Sink):
-            self._ledger.start((ready.item, ready.attempt))
-            try:
-                meta, written = self._run(hosted, ready)
-                handles = handles | written
-            except Exception as error:  # noqa: BLE001 - an item's failure is contained here
-                failed = self._report_failure(hosted.name, ready, error)
-            self._ledger.stop()
-        if failed:
-            self._memory.keep_for(ready.item, ready.attempt, handles)
-        self._outgoing.let_go(hosted.name, hosted.reads, ready)
-        self._outgoing.pass_on(hosted.name, ready, handles=handles, meta=meta, failed=failed)
+        """Run the item and send it on; return why it is given up here, if it is."""
+        failed, done = "", ready
+        self._ledger.start((ready.item, ready.attempt))
+        try:
+            meta, written = self._run(hosted, ready)
+            done = replace(ready, handles=ready.handles | written, meta=meta)
+        except Exception as error:  # noqa: BLE001 - an item's failure is contained here
+            failed = self._report_failure(hosted.name, ready, error)
+        self._ledger.stop()
+        self._pass_on(hosted, done, failed or ready.failed)
         if isinstance(hosted.stage, Sink):
             try:
                 self._commit(hosted.stage)
             except Exception as error:  # noqa: BLE001 - a full disk, for one
                 failed = self._report_failure(hosted.name, ready, error)
         return failed
+
+    def _pass_on(self, hosted: Hosted, done: ItemReady, failed: str) -> None:
+        """Let go of what the stage read, and send the item on."""
+        if failed:
+            self._memory.keep_for(done.item, done.attempt, done.handles)
+        self._outgoing.let_go(hosted.name, hosted.reads, done)
+        self._outgoing.pass_on(
+            hosted.name, done, handles=done.handles, meta=done.meta, failed=failed
+        )
 
     def _run(self, hosted: Hosted, ready: ItemReady) -> tuple[bytes, dict[str, TensorHandle]]:
         stage = hosted.stage

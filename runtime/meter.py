@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ipc.records import JobUsage, LinkStats
@@ -27,11 +28,13 @@ class Meter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.start("", "")
+        self._gpu_peak_bytes = 0
+        self.start(0, "", "")
 
-    def start(self, worker: str, last_stage: str) -> None:
+    def start(self, job: int, worker: str, last_stage: str) -> None:
         """Begin anew: a job is open, whose items leave this worker after `last_stage`."""
         with self._lock:
+            self._job = job
             self._worker, self._last_stage = worker, last_stage
             self._items = 0
             self._busy_s = 0.0
@@ -66,14 +69,23 @@ class Meter:
             since = self._running_since
             running_s = time.monotonic() - since if since is not None else 0.0
             return JobUsage(
+                job=self._job,
                 items=self._items,
                 busy_s=self._busy_s + running_s,
                 cpu_user_s=now.ru_utime - self._began.ru_utime,
                 cpu_system_s=now.ru_stime - self._began.ru_stime,
                 max_rss_bytes=max_rss_bytes(),
-                gpu_peak_bytes=_gpu_peak_bytes(),
+                gpu_peak_bytes=self._peak_of_gpu(),
                 links=tuple(self._link(*one) for one in sorted(self._taken.items())),
             )
+
+    def _peak_of_gpu(self) -> int:
+        torch = sys.modules.get("torch")  # only if a stage has brought it, and all of it
+        cuda = getattr(torch, "cuda", None)
+        if cuda is not None and hasattr(cuda, "is_initialized") and cuda.is_initialized():
+            with suppress(RuntimeError):  # a GPU that is lost tells nothing; the heart goes on
+                self._gpu_peak_bytes = int(cuda.max_memory_allocated())
+        return self._gpu_peak_bytes
 
     def _link(self, peer: str, taken: _Taken) -> LinkStats:
         return LinkStats(
@@ -83,11 +95,3 @@ class Meter:
             bytes=taken.bytes,
             wait_s=taken.wait_s,
         )
-
-
-def _gpu_peak_bytes() -> int:
-    torch = sys.modules.get("torch")  # only if a stage has brought it, and all of it
-    cuda = getattr(torch, "cuda", None)
-    if cuda is None or not hasattr(cuda, "is_initialized") or not cuda.is_initialized():
-        return 0
-    return int(cuda.max_memory_allocated())

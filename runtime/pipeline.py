@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +49,7 @@ class Pipeline:
         """
         self.config = config
         self.run_dir: Path | None = None  # of the last run
+        self._is_logging = False
         self._inline, self._verbosity, self._terminal = inline, verbosity, terminal
         self._host = probe_host()
         self._crew: Fleet | InlineCrew | None = None
@@ -89,9 +90,7 @@ class Pipeline:
         with ExitStack() as stack:
             try:
                 stack.enter_context(kept_to_ourselves(folder))
-                stack.enter_context(
-                    supervisor_logs(folder, verbosity=self._verbosity, terminal=self._terminal)
-                )
+                stack.enter_context(self._logs(folder))
             except OSError as error:
                 raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from error
             stack.enter_context(self._stopping_on_failure())  # which may have something to log
@@ -165,7 +164,26 @@ class Pipeline:
         """Stop all workers. Safe to call twice."""
         crew, self._crew, self._setup, self._runner = self._crew, None, None, None
         if crew is not None:
-            crew.close()
+            with self._last_logs():
+                crew.close()
+
+    @contextmanager
+    def _last_logs(self) -> Iterator[None]:
+        """Log as the last run did, if nobody logs now: stopping may have something to tell."""
+        with ExitStack() as stack:
+            if self.run_dir and self.run_dir.exists() and not self._is_logging:
+                with suppress(OSError):
+                    stack.enter_context(self._logs(self.run_dir))
+            yield
+
+    @contextmanager
+    def _logs(self, folder: Path) -> Iterator[None]:
+        with supervisor_logs(folder, verbosity=self._verbosity, terminal=self._terminal):
+            self._is_logging = True
+            try:
+                yield
+            finally:
+                self._is_logging = False
 
     def __enter__(self) -> Pipeline:
         """Return the pipeline."""

@@ -166,7 +166,7 @@ def make_plan(
         warnings=tuple(warnings),
     )
     _check_links(plan, stages)
-    check_memory(config.pipeline, plan.memory, window=window)
+    check_memory(config.pipeline, plan.memory, num_slots=min(window, num_items))
     return plan
 
 

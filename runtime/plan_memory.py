@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ipc.records import StageMemory
+from runtime.cli_table import nbytes_text
 from runtime.errors import PlanError
 from runtime.host import Gpu, Host
 from runtime.worker_plan import WorkerPlan
@@ -53,7 +54,7 @@ def plan_memory(
     )
 
 
-def check_memory(pipeline: str, devices: Sequence[DeviceMemory], *, window: int) -> None:
+def check_memory(pipeline: str, devices: Sequence[DeviceMemory], *, num_slots: int) -> None:
     """Refuse a plan that cannot fit.
 
     Host memory must hold everything. On a GPU the weights must fit; for the rest `prepare` takes
@@ -65,18 +66,24 @@ def check_memory(pipeline: str, devices: Sequence[DeviceMemory], *, window: int)
     for device in devices:
         if device.device == "host" and device.needed_bytes > device.free_bytes:
             raise PlanError(
-                f"{pipeline}: {_gib(device.needed_bytes)} of memory are needed "
-                f"({_gib(device.pool_bytes)} for the pools of {window} items under way, "
-                f"{_gib(device.weights_bytes)} for weights, {_gib(device.work_bytes)} to compute), "
-                f"and {_gib(device.free_bytes)} are free; "
-                "make items smaller (`video.pairs`, `video.segment_windows`)"
+                f"{pipeline}: {nbytes_text(device.needed_bytes)} of memory are needed "
+                f"({nbytes_text(device.pool_bytes)} for the pools of {num_slots} items under way, "
+                f"{nbytes_text(device.weights_bytes)} for weights, "
+                f"{nbytes_text(device.work_bytes)} to compute), "
+                f"and {nbytes_text(device.free_bytes)} are free; {_advice(device)}"
             )
         fixed = device.weights_bytes + device.context_bytes
         if fixed > device.free_bytes:
             raise PlanError(
-                f"{pipeline}: the weights need {_gib(fixed)} of {device.device}'s memory, and "
-                f"{_gib(device.free_bytes)} are free; use another GPU, or free this one"
+                f"{pipeline}: the weights need {nbytes_text(fixed)} of {device.device}'s memory, "
+                f"and {nbytes_text(device.free_bytes)} are free; use another GPU, or free this one"
             )
+
+
+def _advice(device: DeviceMemory) -> str:
+    if device.weights_bytes > device.pool_bytes + device.work_bytes:
+        return "use smaller weights, or a GPU"
+    return "make items smaller, as `video.pairs` and `video.segment_windows` do for video"
 
 
 def _of_gpu(
@@ -94,7 +101,3 @@ def _taken(
     here = [memory.get(worker.name, ()) for worker in workers if worker.gpu == gpu]
     weights = sum(stage.weights_bytes for stages in here for stage in stages)
     return weights, sum(max((s.work_bytes for s in stages), default=0) for stages in here)
-
-
-def _gib(nbytes: int) -> str:
-    return f"{nbytes / 2**30:.1f} GiB"

@@ -16,7 +16,8 @@ def describe_plan(opened: OpenedJob) -> str:
     )
     parts = [_workers(plan), _pools(plan), _memory(plan), _links(plan)]
     lines = [head, *(line for part in parts for line in ["", *part])]
-    return "\n".join(lines + [f"warning: {warning}" for warning in plan.warnings])
+    remarks = [*plan.warnings, *([opened.broken] if opened.broken else [])]
+    return "\n".join(lines + [f"warning: {remark}" for remark in remarks])
 
 
 def _workers(plan: Plan) -> list[str]:

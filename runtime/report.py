@@ -154,10 +154,11 @@ def summary_line(report: Report) -> str:
 
 def incomplete_text(report: Report) -> str:
     """Return why a run that went to its end is not whole: "2 of 9 items failed; ..."."""
-    items = report.items
+    items, reason = report.items, report.failures[0].reason
+    if not items.done:
+        return f"none of {_counted(items.failed, 'items')} could be done; {reason}"
     failed = f"{items.failed} of {_counted(items.done + items.failed, 'items')} failed"
     written = f"what could be done is in {report.output}"
-    reason = report.failures[0].reason
     return "; ".join([failed, reason, written] if items.failed else [reason, written])
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+from ipc.errors import IpcError
 from ipc.messages import Heartbeat, ItemsDurable
 from ipc.records import JobUsage
 from runtime.account import Account, weights_of
@@ -43,6 +44,9 @@ class Runner(Protocol):
 
     def pids(self) -> dict[str, int]:
         """Return the process of each worker."""
+
+    def begin(self) -> None:
+        """A run begins: what earlier ones have cost is no part of it."""
 
     def beats(self) -> Mapping[str, Heartbeat]:
         """Return the last heartbeat of each worker, if they have hearts."""
@@ -90,35 +94,46 @@ class Run:
         """
         self._account.host = host
         self.live.show(setup, runner)
+        error = self._outcome(setup, runner)
+        if isinstance(error, ConfigError) and not self.tally.num_items:
+            self.forget()
+            raise error
+        try:
+            report = self._write_report(_status(error), setup, error)
+        except KeyboardInterrupt as late:  # once more: it must be there
+            error = error or self._interrupted(late)
+            report = self._write_report(_status(error), setup, error)
+        if error:
+            raise error
+        return report
+
+    def _outcome(self, setup: Setup, runner: Runner) -> BaseException | None:
+        """Run the job, and return why it is not whole."""
         try:
             with ExitStack() as stack:
                 stack.callback(self._keep_usages, runner)
                 stack.enter_context(self._trace)
                 stack.callback(self._write_trace, setup)
+                runner.begin()
                 self._go(setup, runner, stack)
-            if self.tally.items_failed or self._account.broken:
-                raise RunIncomplete(incomplete_text(self._account.report("failed", setup, None)))
-            return self._write_report("done", setup, None)
-        except ConfigError as error:
-            if self.tally.num_items:  # what is durable must stay
-                self._write_report("failed", setup, error)
-            else:
-                self.forget()
-            raise
         except OSError as error:  # ours: what a stage raises is a StageFailed
             failed = RunpipeError(str(error))
-            self._write_report("failed", setup, failed)
-            raise failed from error
+            failed.__cause__ = error
+            return failed
         except KeyboardInterrupt as error:
-            signum = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-            interrupted = RunInterrupted(
-                signum, num_done=self.tally.items_durable, num_items=self.tally.num_items
-            )
-            self._write_report("interrupted", setup, interrupted)
-            raise interrupted from None
-        except Exception as error:
-            self._write_report("failed", setup, error)
-            raise
+            return self._interrupted(error)
+        except Exception as error:  # noqa: BLE001 - raised again, once the report is written
+            return error
+        if self.tally.items_failed or self._account.broken:
+            report = self._account.report("failed", setup, RunIncomplete())
+            return RunIncomplete(incomplete_text(report))
+        return None
+
+    def _interrupted(self, error: KeyboardInterrupt) -> RunInterrupted:
+        signum = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        return RunInterrupted(
+            signum, num_done=self.tally.items_done, num_items=self.tally.num_items
+        )
 
     def forget(self) -> None:
         """Remove the run directory, if it was made for this run, which never began."""
@@ -132,6 +147,9 @@ class Run:
         (self._dir / "workers.json").write_text(json.dumps(self._account.pids, indent=2) + "\n")
         with self._trace.step("open"):
             opened = setup.open(self._job)
+        self._account.broken = opened.broken
+        if opened.broken:
+            logger.warning("%s", opened.broken)  # now, and not only hours later
         self._warn(opened.plan.warnings)
         self.live.phase = LOADING
         with self._trace.step("load"):
@@ -140,7 +158,6 @@ class Run:
         with self._trace.step("prepare"):
             opened = setup.prepare(opened)
         self._warn(opened.plan.warnings)
-        self._account.broken = opened.broken
         config_text = dump_config(self._config)
         (self._dir / "config.yaml").write_text(config_text)
         self._account.fingerprint = fingerprint(
@@ -179,8 +196,9 @@ class Run:
         path = self._dir / TRACE
         try:
             self._warn(self._trace.write(path, f"runpipe {self._config.pipeline}", workers))
-        except OSError as problem:
-            self._warn([f"{path}: cannot be written: {problem.strerror}"])
+        except (OSError, IpcError) as problem:
+            why = getattr(problem, "strerror", None) or problem
+            self._warn([f"{path}: cannot be written: {why}"])
 
     def _record(self, durable: ItemsDurable) -> None:
         self._journal.record(
@@ -205,3 +223,9 @@ class Run:
             logger.error("no report=%s: %s", path, problem.strerror)
         logger.info("run status=%s wall_s=%.1f report=%s", status, report.wall_s, self._dir)
         return report
+
+
+def _status(error: BaseException | None) -> Status:
+    if error is None:
+        return "done"
+    return "interrupted" if isinstance(error, RunInterrupted) else "failed"

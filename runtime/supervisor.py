@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+
+from msgspec.structs import replace
 
 from ipc.messages import (
     AnyMessage,
@@ -19,10 +20,10 @@ from ipc.messages import (
 )
 from ipc.records import JobUsage, Peer
 from ipc.setup_messages import CloseJob, Finish, Finished, JobClosed, JobOpened, OpenJob
-from runtime.account import stage_failed
+from runtime.account import stage_failed, warn_of_failure
 from runtime.admission import Admission
 from runtime.config import PipelineConfig
-from runtime.errors import StageFailed, WorkerDied, WorkerHung
+from runtime.errors import RunpipeError, StageFailed, WorkerDied, WorkerHung
 from runtime.fleet import Fleet
 from runtime.plan import Plan
 from runtime.pools import make_pools
@@ -32,8 +33,8 @@ from runtime.tally import Tally
 
 logger = logging.getLogger(__name__)
 
-MAX_WARNINGS = 10  # of failed items; the report has more
 LATE_S = 2.0  # how much later a message may come than one that it was sent before
+BEAT_S = 0.5  # how long a run that ends waits for the last counts
 HELD_S = 2.0  # how long the living may take to say what they hold; their small threads answer
 
 
@@ -43,30 +44,40 @@ class Supervisor:
     def __init__(self, config: PipelineConfig, fleet: Fleet) -> None:
         self._config, self._fleet = config, fleet
         self._num_jobs = 0
+        self._job = 0  # of this run, once it is open
         self._closed: dict[str, JobClosed] = {}
 
     def pids(self) -> dict[str, int]:
         """Return the process of each worker."""
         return self._fleet.pids()
 
-    def beats(self) -> Mapping[str, Heartbeat]:
-        """Return the last heartbeat of each worker."""
-        return self._fleet.beats
+    def begin(self) -> None:
+        """A run begins: what earlier ones have cost is no part of it."""
+        self._job, self._closed = 0, {}
+
+    def beats(self) -> dict[str, Heartbeat]:
+        """Return the last heartbeat of each worker, with what this run has cost it."""
+        usages = self.usages()
+        return {
+            name: replace(beat, usage=usages.get(name, JobUsage()))
+            for name, beat in list(self._fleet.beats.items())
+        }
 
     def usages(self) -> dict[str, JobUsage]:
-        """Return what the last job has cost each worker, as far as they have told."""
-        told = {name: beat.usage for name, beat in self._fleet.beats.items()}
-        return told | {name: closed.usage for name, closed in self._closed.items()}
+        """Return what this run has cost each worker, as far as they have told."""
+        told = {name: beat.usage for name, beat in list(self._fleet.beats.items())}
+        told |= {name: closed.usage for name, closed in self._closed.items()}
+        mine = (0, self._job) if self._job else ()  # one that had no job yet has not begun here
+        return {name: usage for name, usage in told.items() if usage.job in mine}
 
     def run(self, opened: OpenedJob, tally: Tally, trace: RunTrace) -> list[str]:
         """Run all items; return what the sink warns of. Failed items are in `tally`.
 
         Raises:
-            StageFailed: the sink raised, or no item could be done.
+            StageFailed: the sink raised.
             WorkerDied, WorkerHung: a worker is gone; `items` are those that went with it.
         """
         plan = opened.plan
-        self._closed = {}
         admission = Admission(num_items=plan.num_items, window=plan.window)
         with ExitStack() as pools:
             with trace.step("open job"):
@@ -76,25 +87,31 @@ class Supervisor:
                 with trace.step("items"):
                     self._run_items(opened, admission, tally)
             except WorkerDied as error:
-                lost = self._lost_items(error.worker, admission, tally)
+                lost = self._lost_items(error.worker, plan, admission, tally)
                 raise WorkerDied(error.worker, error.how, lost, error.log) from None
             except WorkerHung as error:
-                lost = self._lost_items(error.worker, admission, tally)
+                lost = self._lost_items(error.worker, plan, admission, tally)
                 raise WorkerHung(
                     error.worker, error.what, waited_s=error.waited_s, items=lost
                 ) from None
-            sink = plan.workers_of(plan.path[-1])[0]
-            finish = Finish(**ME, items=tuple(range(plan.num_items)))
-            with trace.step("finish"):
-                finished = self._fleet.ask(Finished, {sink: finish})[sink]
+            except (StageFailed, KeyboardInterrupt):
+                self._hear_last_beats()
+                raise
+            warnings: tuple[str, ...] = ()
+            if tally.items_failed < plan.num_items:
+                sink = plan.workers_of(plan.path[-1])[0]
+                finish = Finish(**ME, items=tuple(range(plan.num_items)))
+                with trace.step("finish"):
+                    warnings = self._fleet.ask(Finished, {sink: finish})[sink].warnings
             workers = [worker.name for worker in plan.workers]
             with trace.step("close job"):
                 self._closed = self._fleet.ask(JobClosed, dict.fromkeys(workers, CloseJob(**ME)))
-        return list(finished.warnings)
+        return list(warnings)
 
     def _open_job(self, opened: OpenedJob, pools: ExitStack, trace: RunTrace) -> None:
         """Make the pools, and tell everyone of them and of each other."""
         self._num_jobs += 1
+        self._job = self._num_jobs
         plan = opened.plan
         names = {
             name: f"{name}.{worker.incarnation}@host#{self._num_jobs}"
@@ -116,6 +133,7 @@ class Supervisor:
         questions = {
             worker.name: OpenJob(
                 **ME,
+                job=self._job,
                 facts=opened.facts,
                 path=plan.path,
                 pools=tuple(addresses[owner] for owner in plan.pools_of(worker.name)),
@@ -145,8 +163,6 @@ class Supervisor:
         while not tally.all_told and (late := self._fleet.receive(deadline=deadline)):
             self._hear(late, opened.plan, admission, tally)
         tally.explain_rest()
-        if tally.items_failed == opened.plan.num_items and tally.failures:
-            raise stage_failed(tally.failures[0])
 
     def _hear(self, message: AnyMessage, plan: Plan, admission: Admission, tally: Tally) -> None:
         match message:
@@ -160,12 +176,25 @@ class Supervisor:
                 raise stage_failed(message)  # its place in the output stays open
             case ItemFailed():
                 tally.failed(message)
-                if len(tally.failures) <= MAX_WARNINGS:
-                    logger.warning("%s; it is left out", stage_failed(message))
+                warn_of_failure(stage_failed(message), tally)
             case _:
                 raise AssertionError(f"not while items run: {message}")
 
-    def _lost_items(self, dead: str, admission: Admission, tally: Tally) -> list[int]:
+    def _hear_last_beats(self) -> None:
+        """Ask everyone for a heartbeat: the run is about to end, and its report wants the counts.
+
+        Each beats before it answers who holds what of nobody.
+        """
+        waiting = set(self._fleet.workers)
+        for name in waiting:
+            self._fleet.send_pulse(name, PeerDied(**ME, worker="", dead=-1))
+        deadline = time.monotonic() + BEAT_S
+        with suppress(RunpipeError):
+            while waiting and (message := self._fleet.receive(deadline=deadline)):
+                if isinstance(message, Held):
+                    waiting.discard(message.sender)
+
+    def _lost_items(self, dead: str, plan: Plan, admission: Admission, tally: Tally) -> list[int]:
         """Return admitted - finished - held by the living: what went with a dead or hung worker.
 
         Who does not answer holds nothing: in doubt, an item is lost.
@@ -182,9 +211,9 @@ class Supervisor:
                 if isinstance(message, Held):
                     living.remove(message.sender)
                     held.update(one.item for one in message.items)
-                elif isinstance(message, ItemsDurable):
-                    tally.durable(message)
-                    admission.finish(one.item for one in message.items)
-        except (WorkerDied, WorkerHung, StageFailed) as error:
+                elif isinstance(message, ItemWritten | ItemsDurable | ItemFailed):
+                    self._hear(message, plan, admission, tally)
+        except RunpipeError as error:
             logger.warning("while asking who holds what: %s", error)
+        tally.explain_rest()
         return [item for item in admission.unfinished() if item not in held]

@@ -26,7 +26,7 @@ class Tally:
         self.units_durable = 0
         self._units_written: dict[int, int] = {}  # of items that are not durable yet
         self.items_durable = 0  # failed ones too: their places are closed
-        self.items_failed = 0  # as the sink has taken them
+        self.failed_items: set[int] = set()  # that anybody has told of
         self.failures: list[ItemFailed] = []  # the first of them
         self._failed_durable = 0
         self._failed_written: dict[int, ItemWritten] = {}  # not durable yet
@@ -46,7 +46,7 @@ class Tally:
         self.units_done += message.units
         self._units_written[message.item] = message.units
         if message.failed:
-            self.items_failed += 1
+            self.failed_items.add(message.item)
             self._failed_written[message.item] = message
             self._tell_half(message)
             return
@@ -56,6 +56,7 @@ class Tally:
 
     def failed(self, message: ItemFailed) -> None:
         """Keep the reason why an item failed."""
+        self.failed_items.add(message.item)
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(message)
         self._tell_half(message)
@@ -95,6 +96,11 @@ class Tally:
             self.units_durable += self._units_written.pop(one.item, 0)
             self._failed_durable += self._failed_written.pop(one.item, None) is not None
         self.counts.update(message.counts)
+
+    @property
+    def items_failed(self) -> int:
+        """Items that were given up."""
+        return len(self.failed_items)
 
     @property
     def items_done(self) -> int:

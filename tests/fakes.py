@@ -150,6 +150,11 @@ class RaisesAt(KilledAt):
         raise ValueError("frame pair has 3 frames")
 
 
+class RaisesAlways(Add):
+    def run(self, inputs, outputs, item: Item[Meta]) -> Meta:
+        raise ValueError("no")
+
+
 class ReadsAllBut(Numbers):
     """Numbers of which `poison` cannot be read."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.config_files import shown
-from runtime.errors import ConfigError, RunpipeError
+from runtime.errors import RunpipeError
 
 if TYPE_CHECKING:
     from runtime.config import PipelineConfig
@@ -101,8 +101,6 @@ def _run(request: RunRequest, *, on_failure: Callable[[Path], None]) -> Report:
                 run_dir=request.run_dir,
                 on_start=show,
             )
-        except ConfigError:  # it has not begun, and there is no report
-            raise
         except RunpipeError as error:
             stack.close()  # nothing is drawn any more
             folder = pipeline.run_dir

@@ -54,7 +54,7 @@ def home(tmp_path_factory, clip):
         (home / name).symlink_to(PROJECT / name)
     text = (PROJECT / "configs/demo.yaml").read_text()
     text = re.sub(r"(?m)^input: .*$", "input: in.mp4", text)
-    text = re.sub(r"weights: [^ ]*", 'weights: "random:0:tiny"', text)
+    text = re.sub(r"(?m)^  weights: .*$", '  weights: "random:0:tiny"', text)
     for name in ("demo.yaml", "my.yaml", "mine.yaml"):
         (home / name).write_text(text)
     for name in ("in.mp4", "in.mkv"):

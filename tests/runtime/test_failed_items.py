@@ -101,6 +101,7 @@ class Network:
         plan = self.plan
         return OpenJob(
             **ME,
+            job=1,
             facts=facts,
             path=plan.path,
             pools=tuple(pools[owner] for owner in plan.pools_of(name)),

@@ -74,15 +74,20 @@ def test_an_item_that_raises_is_left_out_alone_and_the_run_fails_at_its_end(
 def test_a_run_of_which_nothing_could_be_done_leaves_no_output(
     make_config, numbers, tmp_path, inline
 ):
-    config = make_config(add={"use": "RaisesAt", "with": {"poison": 0}})
+    config = make_config(add={"use": "RaisesAlways"})
     with (
         Pipeline(config, inline=inline) as pipeline,
-        pytest.raises(StageFailed, match="stage add failed in worker add/0 on item 0: ValueError"),
+        pytest.raises(
+            RunIncomplete,
+            match="none of 2 items could be done; stage add failed in worker add/0 on item 0: Val",
+        ),
     ):
-        pipeline.run(input=numbers(1), output=tmp_path / "out", run_dir=tmp_path / "run")
+        pipeline.run(input=numbers(2), output=tmp_path / "out", run_dir=tmp_path / "run")
     assert not (tmp_path / "out").exists()
-    (failure,) = load_report(tmp_path / "run/report.json").failures
-    assert failure.item == 0
+    report = load_report(tmp_path / "run/report.json")
+    assert [failure.item for failure in report.failures] == [0, 1]
+    assert (report.items.failed, report.units.done, report.units.failed) == (2, 0, 2)
+    assert {worker.name: worker.items for worker in report.workers}["read/0"] == 2
 
 
 def test_an_input_that_is_not_whole_is_done_as_far_as_it_goes_and_the_run_fails(
@@ -146,7 +151,7 @@ def test_a_stage_that_cannot_load_stops_the_run_before_any_item(make_config, num
 
 def test_writing_an_input_is_refused_because_others_read_it_too(make_config, numbers, tmp_path):
     config = make_config(add={"use": "WritesItsInput"})
-    with Pipeline(config) as pipeline, pytest.raises(StageFailed, match="read-only"):
+    with Pipeline(config) as pipeline, pytest.raises(RunIncomplete, match="read-only"):
         pipeline.run(input=numbers(5), output=tmp_path / "out", run_dir=tmp_path / "run")
 
 

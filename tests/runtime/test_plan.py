@@ -135,7 +135,7 @@ def test_a_window_that_could_deadlock_is_refused_with_the_number_needed():
 
 
 def test_pools_that_do_not_fit_are_refused_with_numbers_before_they_are_made():
-    with pytest.raises(PlanError, match=r"1\.\d GiB of memory .* 0\.5 GiB are free"):
+    with pytest.raises(PlanError, match=r"1\.\d GiB of memory .* 512 MiB are free"):
         plan_of(config_of(), host(memory_bytes=2**29))
 
 

@@ -42,18 +42,25 @@ def test_stages_of_one_worker_share_what_they_compute_in_and_workers_share_nothi
 def test_host_memory_must_hold_pools_weights_and_work():
     on_cpu = [WorkerPlan("denoise/0", ("denoise",), None, 1)]
     memory = {"denoise/0": (stage("denoise", 6 * GIB, 5 * GIB),)}
-    check_memory("p", plan_memory(on_cpu, memory, HOST, 5 * GIB), window=9)
+    check_memory("p", plan_memory(on_cpu, memory, HOST, 5 * GIB), num_slots=9)
     with pytest.raises(
         PlanError,
         match=r"p: 17\.0 GiB of memory are needed \(6\.0 GiB for the pools of 9 items under way, "
         r"6\.0 GiB for weights, 5\.0 GiB to compute\), and 16\.0 GiB are free; make items smaller",
     ):
-        check_memory("p", plan_memory(on_cpu, memory, HOST, 6 * GIB), window=9)
+        check_memory("p", plan_memory(on_cpu, memory, HOST, 6 * GIB), num_slots=9)
 
 
 def test_the_weights_must_fit_on_the_gpu_and_the_rest_may_get_smaller():
     fits = {**MEMORY, "denoise/0": (stage("denoise", 1 * GIB, 100 * GIB),)}
-    check_memory("p", plan_memory(WORKERS, fits, HOST, 0), window=9)
+    check_memory("p", plan_memory(WORKERS, fits, HOST, 0), num_slots=9)
     too_large = {**MEMORY, "denoise/0": (stage("denoise", 4 * GIB, 1),)}
     with pytest.raises(PlanError, match=r"5\.0 GiB of cuda:1's memory, and 4\.0 GiB are free"):
-        check_memory("p", plan_memory(WORKERS, too_large, HOST, 0), window=9)
+        check_memory("p", plan_memory(WORKERS, too_large, HOST, 0), num_slots=9)
+
+
+def test_the_way_out_is_named_for_what_is_too_large():
+    on_cpu = [WorkerPlan("denoise/0", ("denoise",), None, 1)]
+    memory = {"denoise/0": (stage("denoise", 40 * GIB, 1),)}
+    with pytest.raises(PlanError, match="are free; use smaller weights, or a GPU"):
+        check_memory("p", plan_memory(on_cpu, memory, HOST, 1 * GIB), num_slots=9)

@@ -24,6 +24,7 @@ class Presentation:
     time_base: tuple[int, int] = (1, 1000)  # seconds of one tick of `pts`: numerator, denominator
     first_pts: int = 0  # of the first frame
     tick: int = 1  # all differences of pts are multiples of it: 1 frame where the rate is constant
+    span: int = 0  # ticks from the first frame to the last; 0 = as far as frames are written
     last_duration: int = 0  # ticks that the last frame is shown; 0 = as the one before it
     frame_rate: tuple[int, int] = (25, 1)  # on average: numerator, denominator
     sample_aspect_ratio: tuple[int, int] = (0, 1)  # width : height of a sample; (0, 1) = unknown

@@ -26,24 +26,34 @@ _KNOWN_CODECS: dict[str, frozenset[str]] = {
     ),
     "mpeg": frozenset(("mpeg1video", "mpeg2video", "ac3", "dts", "mp2", "mp3")),
 }
-
-
-def container_format(output: Path) -> str:
-    """Return the name of the container that the suffix of `output` stands for.
-
-    Raises:
-        ValueError: none that is known.
-    """
-    with av.open(str(output), "w") as container:  # nothing is written before the first packet
-        return container.format.name
+# FFmpeg's names of those that hold times and headers in one file. Its others open files of their
+# own, whatever they are told to write to (DASH, HLS, pictures), or hold bare packets (.h264, .y4m).
+_FORMATS = {
+    ".mp4": "mp4",
+    ".m4v": "ipod",
+    ".mov": "mov",
+    ".3gp": "3gp",
+    ".3g2": "3g2",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".nut": "nut",
+    ".avi": "avi",
+    ".flv": "flv",
+    ".f4v": "f4v",
+    ".wmv": "asf",
+    ".asf": "asf",
+    ".ts": "mpegts",
+    ".m2ts": "mpegts",
+    ".mts": "mpegts",
+    ".mpg": "mpeg",
+    ".mpeg": "mpeg",
+}
+_BARE_CODECS = frozenset({"rawvideo"})  # no container gives its packets back as they were
 
 
 def container_name(output: Path) -> str:
-    """Return what `container_format` does, or nothing where `check_container` will refuse it."""
-    try:
-        return container_format(output)
-    except (ValueError, av.FFmpegError):
-        return ""
+    """Return FFmpeg's name of the container that the suffix of `output` stands for, "" if none."""
+    return _FORMATS.get(output.suffix.lower(), "")
 
 
 def check_container(output: Path, facts: VideoFacts, encoding: Encoding) -> None:
@@ -54,9 +64,14 @@ def check_container(output: Path, facts: VideoFacts, encoding: Encoding) -> None
     """
     name = container_name(output)
     if not name:
-        raise UserError(f"{output}: no video container {output.suffix!r}; use .mp4")
-    refusal = f"{output}: {name} cannot hold {encoding.codec}; use .mkv"
-    if not _is_known(name, av.Codec(encoding.codec, "w").canonical_name):
+        accepted = " ".join(_FORMATS)
+        raise UserError(f"{output}: no video container {output.suffix!r}; use one of {accepted}")
+    way_out = "use .mkv" if name != "matroska" else "use another codec, such as libx264"
+    refusal = f"{output}: {name} cannot hold {encoding.codec}; {way_out}"
+    codec = av.Codec(encoding.codec, "w").canonical_name
+    if codec in _BARE_CODECS:
+        raise UserError(f"{output}: {encoding.codec} cannot be read back; use ffv1 with .mkv")
+    if not _is_known(name, codec):
         raise UserError(refusal)
     try:
         with av.open(io.BytesIO(), "w", format=name) as trial:

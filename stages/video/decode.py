@@ -44,9 +44,14 @@ class FrameIndex:
     last_duration: int  # ticks that the last frame is shown
 
 
+def open_file(path: str) -> InputContainer:
+    """Open a file; of a tag that is no UTF-8, what cannot be read becomes U+FFFD."""
+    return av.open(path, metadata_errors="replace")
+
+
 def open_input(path: str, *, threads: int) -> InputContainer:
     """Open a file whose video is decoded by `threads` threads."""
-    container = av.open(path)
+    container = open_file(path)
     stream = video_stream(container)
     if stream is not None:
         stream.codec_context.thread_count = threads

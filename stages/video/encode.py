@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import gcd
 from pathlib import Path
 
 import av
@@ -30,6 +32,8 @@ from stages.window import ColorRange, VideoFacts
 SEGMENT_SUFFIX = ".nut"
 _OPTIONS = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
 _MILLISECOND = Fraction(1, 1000)
+_MAX_INT = 2**31 - 1  # of both parts of a fraction of FFmpeg's
+_MAX_RATE_DENOMINATOR = 1001
 
 _MAX_CRF = {"libx264": 51, "libx265": 51}
 _OTHER_MAX_CRF = 63
@@ -67,7 +71,11 @@ class SegmentWriter:
         self._container = av.open(
             str(self._temporary), "w", format=name, container_options=_OPTIONS
         )
-        self._stream = add_encoder(self._container, facts, encoding)
+        try:
+            self._stream = add_encoder(self._container, facts, encoding)
+        except BaseException:
+            self.discard()
+            raise
 
     def put(self, row: Bytes, half_ticks: int) -> None:
         """Encode one frame, shown at `half_ticks` after the first of the video.
@@ -90,9 +98,12 @@ class SegmentWriter:
         sync(self._path.parent)
 
     def discard(self) -> None:
-        """Close and delete what was written so far."""
-        self._container.close()
-        self._temporary.unlink(missing_ok=True)
+        """Close and delete what was written so far, also where nothing more can be written."""
+        try:
+            with suppress(OSError, av.FFmpegError):  # a full disk, which the caller knows of
+                self._container.close()
+        finally:
+            self._temporary.unlink(missing_ok=True)
 
     def _mux(self, packets: Sequence[Packet[VideoStream]]) -> None:
         for packet in packets:
@@ -103,8 +114,7 @@ class SegmentWriter:
 
 def add_encoder(container: OutputContainer, facts: VideoFacts, encoding: Encoding) -> VideoStream:
     """Add a video stream with an encoder that `check_encoding` has passed."""
-    rate = 2 * Fraction(*facts.presentation.frame_rate)
-    stream = container.add_stream(encoding.codec, rate=rate)
+    stream = container.add_stream(encoding.codec, rate=written_rate(facts))
     assert isinstance(stream, VideoStream), "checked by `check_encoding`"
     _set_up(stream.codec_context, facts, encoding)
     stream.time_base = stream.codec_context.time_base
@@ -114,6 +124,24 @@ def add_encoder(container: OutputContainer, facts: VideoFacts, encoding: Encodin
 def segment_time_base(facts: VideoFacts) -> Fraction:
     """Return seconds per unit of time in a segment: half of the source's smallest step."""
     return Fraction(*facts.presentation.time_base) * facts.presentation.tick / 2
+
+
+def written_unit(facts: VideoFacts) -> Fraction:
+    """Return seconds per unit of time in the output: half a tick of the source's.
+
+    Where FFmpeg's 32 bits cannot count these, it is the longest that all times are multiples of.
+    """
+    shown = facts.presentation
+    half_tick = Fraction(*shown.time_base) / 2
+    if _fits(half_tick):
+        return half_tick
+    return half_tick * gcd(shown.tick, 2 * shown.first_pts, 2 * shown.last_duration)
+
+
+def written_rate(facts: VideoFacts) -> Fraction:
+    """Return the frames per second of the output, on average; rounded if FFmpeg cannot hold it."""
+    rate = 2 * Fraction(*facts.presentation.frame_rate)
+    return rate if _fits(rate) else rate.limit_denominator(_MAX_RATE_DENOMINATOR)
 
 
 def segment_unit(segment: InputContainer, facts: VideoFacts) -> Fraction:
@@ -134,8 +162,10 @@ def check_encoding(
         container: name of the output's format; "" if it is none.
 
     Raises:
-        UserError: no such encoder, or it refuses crf, preset, or this video's size or format.
+        UserError: no such encoder, or it refuses crf, preset, or this video's size, format or
+            times.
     """
+    _check_times(facts)
     name = encoding.codec
     try:
         context = av.CodecContext.create(name, "w")
@@ -156,8 +186,8 @@ def check_encoding(
             lost = lost_by_encoding(layout, pixel_format, name)
             return trial, lost + _lost_light(facts, name)
     raise UserError(
-        f"codec = {name} refuses preset = {encoding.preset}, {layout.name} or "
-        f"{facts.width}x{facts.height}; try another preset, or libx264"
+        f"codec = {name} refuses preset = {encoding.preset}, {layout.name}, "
+        f"{facts.width}x{facts.height} or {_times_in_words(facts)}; try another preset, or libx264"
     )
 
 
@@ -170,16 +200,34 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _check_times(facts: VideoFacts) -> None:
+    units = written_unit(facts), segment_time_base(facts)
+    if not all(_fits(unit) for unit in units):
+        base = Fraction(*facts.presentation.time_base)
+        way_out = "copy it to .mkv, which counts milliseconds, first"
+        raise UserError(
+            f"{facts.job.input}: its times, in units of {base} s, are too fine to halve; {way_out}"
+        )
+
+
+def _fits(number: Fraction) -> bool:
+    return max(number.as_integer_ratio()) <= _MAX_INT
+
+
 def _opens(facts: VideoFacts, encoding: Encoding) -> bool:
     context = av.CodecContext.create(encoding.codec, "w")
     assert isinstance(context, VideoCodecContext), "checked before"
-    context.framerate = 2 * Fraction(*facts.presentation.frame_rate)
+    context.framerate = written_rate(facts)
     _set_up(context, facts, encoding)
     try:
         context.open()
     except av.FFmpegError:
         return False
     return True
+
+
+def _times_in_words(facts: VideoFacts) -> str:
+    return f"{float(written_rate(facts)):.6g} frames/s in units of {segment_time_base(facts)} s"
 
 
 def _lost_light(facts: VideoFacts, codec: str) -> list[str]:

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import cast
 
-import av
 import numpy as np
 from av import VideoFrame
 from av.buffer import Buffer
 
 from stages.base import Job, UserError
-from stages.video.decode import FrameIndex, has_hidden_alpha, video_stream
+from stages.video.decode import FrameIndex, has_hidden_alpha, open_file, video_stream
 from stages.video.formats import kept_layout, lost_by_keeping
 from stages.video.pixels import color_matrix_of, knows_matrix, matrix_code_of, tagged_range_of
 from stages.window import Presentation, VideoFacts
@@ -37,7 +36,7 @@ def facts_of(job: Job, index: FrameIndex, frame: VideoFrame, pairs: int) -> Vide
         UserError: it is too small or too large.
     """
     check_size(job.input, frame.width, frame.height)
-    layout = kept_layout(frame)
+    layout, shown = kept_layout(frame), _presentation_of(job.input, index, frame)
     return VideoFacts(
         job=job,
         width=frame.width,
@@ -48,8 +47,8 @@ def facts_of(job: Job, index: FrameIndex, frame: VideoFrame, pairs: int) -> Vide
         bit_depth=layout.bits,
         has_alpha=layout.has_alpha,
         color_matrix=color_matrix_of(frame),
-        color_range=tagged_range_of(frame) or "limited",
-        presentation=_presentation_of(job.input, index, frame),
+        color_range=shown.tagged_range or "limited",
+        presentation=shown,
     )
 
 
@@ -84,16 +83,18 @@ def remarks(path: str, frame: VideoFrame) -> list[str]:
 
 
 def _presentation_of(path: str, index: FrameIndex, frame: VideoFrame) -> Presentation:
-    with av.open(path) as container:
+    with open_file(path) as container:
         stream = video_stream(container)
         assert stream is not None, "checked before"
         rate, aspect = stream.average_rate, stream.sample_aspect_ratio or Fraction(0)
+        codec = stream.codec_context.codec.canonical_name
     gaps, span = np.diff(index.pts), int(index.pts[-1] - index.pts[0])
     seen_rate = (index.pts.size - 1) / (span * index.time_base)
     return Presentation(
         time_base=index.time_base.as_integer_ratio(),
         first_pts=int(index.pts[0]),
         tick=int(np.gcd.reduce(gaps)),
+        span=span,
         last_duration=index.last_duration or int(gaps[-1]),
         frame_rate=(rate or seen_rate.limit_denominator(1001)).as_integer_ratio(),
         sample_aspect_ratio=aspect.as_integer_ratio(),
@@ -101,7 +102,7 @@ def _presentation_of(path: str, index: FrameIndex, frame: VideoFrame) -> Present
         primaries=frame.color_primaries,
         transfer=frame.color_trc,
         matrix=matrix_code_of(frame),
-        tagged_range=tagged_range_of(frame),
+        tagged_range=tagged_range_of(frame, codec),
         mastering_display=_mastering_display_of(frame),
         content_light=_content_light_of(frame),
     )
@@ -141,7 +142,7 @@ def _content_light_of(frame: VideoFrame) -> tuple[int, ...]:
 
 
 def _is_alpha_unread(path: str, frame: VideoFrame) -> bool:
-    with av.open(path) as container:
+    with open_file(path) as container:
         stream = video_stream(container)
         is_there = stream is not None and has_hidden_alpha(stream)
     return is_there and not any(part.is_alpha for part in frame.format.components)

@@ -20,10 +20,18 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from stages.base import UserError
 from stages.video import tracks
-from stages.video.containers import container_format
-from stages.video.decode import has_hidden_alpha, video_stream
-from stages.video.encode import segment_time_base, segment_unit, set_colors, sync
+from stages.video.containers import container_name
+from stages.video.decode import has_hidden_alpha, open_file, video_stream
+from stages.video.encode import (
+    segment_time_base,
+    segment_unit,
+    set_colors,
+    sync,
+    written_rate,
+    written_unit,
+)
 from stages.window import VideoFacts
 
 Ticks = NDArray[np.int64]
@@ -47,7 +55,7 @@ def join(segments: Sequence[Path], facts: VideoFacts, output: Path) -> list[str]
     The file appears under its name whole and synced, or not at all.
     """
     temporary = output.with_name(f".{output.name}.part")
-    format_name = container_format(output)
+    format_name = container_name(output)
     try:
         warnings = _write(segments, facts, temporary, format_name, has_tracks=True)
         sync(temporary)
@@ -58,7 +66,7 @@ def join(segments: Sequence[Path], facts: VideoFacts, output: Path) -> list[str]
     return warnings
 
 
-def plan_times(stored: Sequence[Ticks], last_duration: int) -> Times:
+def plan_times(stored: Sequence[Ticks], last_duration: int, end: int = 0) -> Times:
     """Return when to decode and show the packets of consecutive segments.
 
     Each packet is decoded at the time at which the one `delay` places before it *in order of
@@ -69,6 +77,7 @@ def plan_times(stored: Sequence[Ticks], last_duration: int) -> Times:
     Args:
         stored: pts of each segment's packets, as stored; segments do not overlap in time.
         last_duration: of the frame that is shown last.
+        end: when the video ends; where that is later, the last frame is shown until then.
     """
     ranks = [np.argsort(np.argsort(pts, kind="stable"), kind="stable") for pts in stored]
     delay = max(int((np.arange(rank.size) - rank).max()) for rank in ranks)
@@ -76,6 +85,7 @@ def plan_times(stored: Sequence[Ticks], last_duration: int) -> Times:
     shown = np.sort(pts)
     if np.any(np.diff(shown) <= 0):
         raise ValueError("two frames of the written segments have one time")
+    last_duration = max(last_duration, end - int(shown[-1]))
     before = shown[0] - (shown[-1] - shown[shown.size - 1 - delay : shown.size - 1])
     dts = np.concatenate([before, shown[: shown.size - delay]])
     durations = np.append(np.diff(shown), last_duration)[np.searchsorted(shown, pts)]
@@ -91,14 +101,14 @@ def _write(
     copied: dict[int, tracks.Track] = {}
     options = {"fflags": "+bitexact"}  # no date, version or random number in the file
     if format_name in _MP4_FAMILY:  # a late start is counted in these, by default in milliseconds
-        options["movie_timescale"] = str(2 * facts.presentation.time_base[1])
+        options["movie_timescale"] = str(written_unit(facts).denominator)
     try:
         with ExitStack() as stack:
-            source = stack.enter_context(av.open(facts.job.input))
+            source = stack.enter_context(open_file(facts.job.input))
             target = stack.enter_context(
                 av.open(str(path), "w", format=format_name, container_options=options)
             )
-            first = stack.enter_context(av.open(str(segments[0])))
+            first = stack.enter_context(open_file(str(segments[0])))
             stream = _add_video(target, first.streams.video[0], facts)
             original = video_stream(source)
             if original is not None:
@@ -114,7 +124,11 @@ def _write(
                 warnings += track.warnings()
     except _REFUSALS as error:
         if not copied:
-            raise
+            way_out = ".mp4" if format_name == "matroska" else ".mkv"
+            raise UserError(
+                f"{facts.job.output}: {format_name} cannot hold these frames at these times "
+                f"({error.strerror}); name the output {way_out}"
+            ) from error
         again = _write(segments, facts, path, format_name, has_tracks=False)
         return [
             *again,
@@ -140,10 +154,10 @@ def _add_video(target: OutputContainer, template: VideoStream, facts: VideoFacts
     stream = target.add_stream_from_template(template, opaque=True)
     shown = facts.presentation
     context = stream.codec_context
-    stream.time_base = Fraction(*shown.time_base) / 2
+    stream.time_base = written_unit(facts)
     if target.format.name == "avi":  # its rate; anything finer makes it 600 frames/s, most empty
         stream.time_base = segment_time_base(facts)
-    context.framerate = 2 * Fraction(*shown.frame_rate)
+    context.framerate = written_rate(facts)
     if shown.sample_aspect_ratio[0]:
         context.sample_aspect_ratio = Fraction(*shown.sample_aspect_ratio)
     set_colors(context, facts)
@@ -161,40 +175,43 @@ def _add_video(target: OutputContainer, template: VideoStream, facts: VideoFacts
 def _video_packets(
     segments: Sequence[Path], stream: VideoStream, facts: VideoFacts, shift: Fraction
 ) -> Iterator[tuple[float, Packet[Stream]]]:
-    shown = facts.presentation
+    shown, unit = facts.presentation, written_unit(facts)
     half_tick = Fraction(*shown.time_base) / 2
-    start = 2 * shown.first_pts - round(shift / half_tick)
+    halves = int(unit / half_tick)
+    start = (2 * shown.first_pts - round(shift / half_tick)) // halves
     headers = {_header(segment) for segment in segments}
     if len(headers) != 1:
         raise ValueError(f"the segments in {segments[0].parent} were encoded in different ways")
     stored = [start + _stored_pts(segment, facts) for segment in segments]
-    times = plan_times(stored, 2 * shown.last_duration)
+    last_duration = 2 * shown.last_duration // halves
+    end = start + 2 * shown.span // halves + last_duration
+    times = plan_times(stored, last_duration, end)
     number = 0
     for segment in segments:
         for packet in _packets(segment):
-            packet.stream, packet.time_base = stream, half_tick
+            packet.stream, packet.time_base = stream, unit
             packet.pts, packet.dts = int(times.pts[number]), int(times.dts[number])
             packet.duration = int(times.durations[number])
-            yield float(packet.dts * half_tick), packet
+            yield float(packet.dts * unit), packet
             number += 1
 
 
 def _packets(segment: Path) -> Iterator[Packet[Stream]]:
-    with av.open(str(segment)) as container:
+    with open_file(str(segment)) as container:
         for packet in container.demux():
             if packet.pts is not None:  # the first packets have no dts in NUT; the flush has none
                 yield packet
 
 
 def _stored_pts(segment: Path, facts: VideoFacts) -> Ticks:
-    """Return when the packets of a segment are shown, in half ticks after the first frame."""
-    with av.open(str(segment)) as container:
+    """Return when the packets of a segment are shown after the first frame, in output units."""
+    with open_file(str(segment)) as container:
         unit = segment_unit(container, facts)
     stored = np.fromiter((packet.pts or 0 for packet in _packets(segment)), np.int64)
-    ratio = unit / (Fraction(*facts.presentation.time_base) / 2)
+    ratio = unit / written_unit(facts)
     return stored * ratio.numerator // ratio.denominator
 
 
 def _header(segment: Path) -> bytes:
-    with av.open(str(segment)) as container:
+    with open_file(str(segment)) as container:
         return container.streams.video[0].codec_context.extradata or b""

@@ -30,6 +30,7 @@ _NO_MATRIX = (0, 3)  # RGB, which a frame of YUV is not, and a reserved one
 MATRIX_CODES: dict[ColorMatrix, int] = {"bt601": 6, "bt709": 1, "bt2020": 9}  # H.273
 _SWS_MATRICES: dict[ColorMatrix, int] = {"bt601": 5, "bt709": 1, "bt2020": 9}
 _SWS_RANGES: dict[ColorRange, SwsRange] = {"limited": SwsRange.MPEG, "full": SwsRange.JPEG}
+_LIMITED_GRAY = frozenset({"h264", "hevc"})
 _RESAMPLING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 _HD_HEIGHT = 720  # untagged video is BT.709 from here on, as players assume
 
@@ -52,14 +53,20 @@ def knows_matrix(frame: VideoFrame) -> bool:
     return frame.format.is_rgb or frame.colorspace in _MATRICES or frame.colorspace in _UNTAGGED
 
 
-def tagged_range_of(frame: VideoFrame) -> ColorRange | None:
-    """Return the range that the source states; RGB becomes limited YUV; None: it does not say."""
+def tagged_range_of(frame: VideoFrame, codec: str) -> ColorRange | None:
+    """Return the range that the source states; None: it does not say.
+
+    RGB becomes limited YUV. Gray that does not say is full range, as scalers and viewers take it,
+    but in the codecs that state what is limited by stating nothing.
+    """
     if frame.format.is_rgb:
         return "limited"
     if frame.format.name.startswith("yuvj"):
         return "full"
     ranges: dict[int, ColorRange] = {SwsRange.MPEG: "limited", SwsRange.JPEG: "full"}
-    return ranges.get(frame.color_range)
+    is_gray = frame.format.name.startswith(("gray", "ya"))
+    assumed: ColorRange | None = "full" if is_gray and codec not in _LIMITED_GRAY else None
+    return ranges.get(frame.color_range, assumed)
 
 
 def copy_to_row(frame: VideoFrame, row: Bytes, facts: VideoFacts) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.base import Job, Source, TensorSpec, UserError
 from stages.video.cuts import cut_score, thumbnail
-from stages.video.decode import FrameReader, first_frame, video_stream
+from stages.video.decode import FrameReader, first_frame, open_file, video_stream
 from stages.video.facts import check_size, facts_of, remarks
 from stages.video.index import build_index
 from stages.video.pixels import Bytes, copy_to_row, planes_of_row
@@ -154,7 +154,7 @@ def _check_input(path: str) -> None:
     if not os.path.getsize(path):
         raise UserError(f"{path}: the file is empty; give the path of a video file")
     try:
-        with av.open(path) as container:
+        with open_file(path) as container:
             stream = video_stream(container)
             if stream is None:
                 raise UserError(f"{path}: no video stream in it; give the path of a video file")

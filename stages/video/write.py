@@ -28,6 +28,7 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
 
     A failed window leaves its times to the frame before it: of one that a model failed the source's
     frames are written, of one that could not be read nothing, not even what it shares with others.
+    So a video whose first window could not be read starts late, and ends when it always did.
 
     Args:
         codec: name of an FFmpeg encoder.
@@ -127,10 +128,10 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
 
     def close(self) -> None:
         """Give up an unfinished segment."""
-        if self._segment is not None:
-            self._segment.discard()
-        self._segment, self._items = None, []
+        segment, self._segment, self._items = self._segment, None, []
         self._counts = dict.fromkeys(self._counts, 0)
+        if segment is not None:
+            segment.discard()
 
     def _opened(self) -> VideoFacts:
         assert self._facts is not None, "open comes first"

@@ -1,5 +1,7 @@
 """What is written of a file that is cut short or damaged: no more than was read, in its time."""
 
+from fractions import Fraction
+
 import av
 import pytest
 
@@ -23,13 +25,13 @@ def test_what_there_is_of_a_cut_file_is_written_with_its_sound(tmp_path, suffix)
     assert [data for data, _ in kept] == [data for data, _ in sound[: len(kept)]]
 
 
-def written(tmp_path, broken, n=24, pairs=3, **options):
+def written(tmp_path, broken, n=24, pairs=3, output="out.mp4", **options):
     """Double a file whose windows `broken` cannot be read; return sink and what was durable."""
     clip = tmp_path / "clip.mkv"
     write_clip(clip, n, codec="ffv1", options={"g": "1", "slicecrc": "1"})
     for key in broken:
         overwrite(clip, key * pairs + 1, length=200)
-    return double(clip, tmp_path / "out.mp4", tmp_path, pairs=pairs, crf=0, **options)
+    return double(clip, tmp_path / output, tmp_path, pairs=pairs, crf=0, **options)
 
 
 def test_of_a_window_that_cannot_be_read_nothing_is_written_and_times_stay(tmp_path):
@@ -39,6 +41,19 @@ def test_of_a_window_that_cannot_be_read_nothing_is_written_and_times_stay(tmp_p
     assert sum(part.counts["frame pairs"] for part in durable) == 20
     assert [item for part in durable for item in part.items] == list(range(8))
     assert len(pictures(tmp_path / "out.mp4")) == 41
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize(("n", "pairs"), [(13, 2), (24, 3)])
+def test_the_last_frame_is_shown_to_the_end_where_those_behind_it_are_lost(
+    tmp_path, n, pairs, suffix
+):
+    last = (n - 2) // pairs
+    output = f"out.{suffix}"
+    written(tmp_path, [last], n, pairs, output=output)
+    assert max(shown(tmp_path / output)) == Fraction(last * pairs * 2 - 1, 50)
+    with av.open(str(tmp_path / output)) as container:
+        assert container.duration / av.time_base == n / 25
 
 
 @pytest.mark.parametrize("broken", [[0, 1], [2, 3], [6, 7], [0, 1, 6, 7]])

@@ -7,8 +7,8 @@ import pytest
 from stages.base import Job
 from stages.video.decode import FrameIndex
 from stages.video.facts import facts_of
-from stages.video.pixels import copy_to_row, planes_of_row, with_mean_alpha
-from tests.stages.video.clips import opened, planes, read_window, write_clip
+from stages.video.pixels import copy_to_row, planes_of_row, tagged_range_of, with_mean_alpha
+from tests.stages.video.clips import double, opened, pictures, planes, read_window, write_clip
 
 
 @pytest.fixture
@@ -149,3 +149,33 @@ def test_tagged_colours_are_kept(tmp_path):
     assert (facts.color_matrix, facts.color_range) == ("bt2020", "full")
     assert (shown.matrix, shown.primaries, shown.transfer, shown.tagged_range) == (9, 9, 14, "full")
     source.close()
+
+
+def test_gray_without_a_tag_is_written_as_full_range_and_untouched(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", 3, codec="ffv1", pix_fmt="gray")
+    _, facts, _ = double(clip, tmp_path / "out.mkv", tmp_path, codec="ffv1", preset="none")
+    assert facts.color_range == "full"
+    source, written = opened(tmp_path / "out.mkv")
+    assert written.presentation.tagged_range == "full"
+    source.close()
+    (before, *_), (after, *_) = pictures(clip), pictures(tmp_path / "out.mkv")
+    assert np.array_equal(before, after[:48])
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "codec", "tag", "wanted"),
+    [
+        ("gray", "png", 0, "full"),
+        ("gray10le", "ffv1", 0, "full"),
+        ("ya8", "png", 0, "full"),
+        ("gray", "ffv1", 1, "limited"),
+        ("gray", "h264", 0, None),
+        ("gray", "h264", 2, "full"),
+        ("gray", "hevc", 0, None),
+        ("yuva420p", "ffv1", 0, None),
+    ],
+)
+def test_only_gray_without_a_tag_is_taken_as_full_range(pix_fmt, codec, tag, wanted):
+    frame = av.VideoFrame(32, 32, pix_fmt)
+    frame.color_range = tag
+    assert tagged_range_of(frame, codec) == wanted

@@ -136,3 +136,18 @@ def test_a_second_video_is_left_out_and_said(tmp_path):
     clip = write_clip(tmp_path / "clip.mkv", 10, extra=extra)
     sink, _, _ = double(clip, tmp_path / "out.mkv", tmp_path)
     assert sink.warnings == ["video track 1 (mpeg4) left out: only the first video is kept"]
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mp4"])
+def test_a_title_that_is_no_utf8_stops_nothing(tmp_path, suffix):
+    def setup(container, stream):
+        container.metadata["title"] = "Caf#"
+
+    clip = tmp_path / f"clip.{suffix}"
+    write_clip(clip, 4, codec="mpeg4", setup=setup)
+    content = clip.read_bytes()
+    assert content.count(b"Caf#") == 1
+    clip.write_bytes(content.replace(b"Caf#", "Caf\u00e9".encode("latin-1")))
+    double(clip, tmp_path / "out.mkv", tmp_path)
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert container.metadata["title"] == "Caf\ufffd"

@@ -8,26 +8,31 @@ from pathlib import Path
 
 WIDTH, HEIGHT, MARGIN = 720, 200, 40  # pixels, of one phase
 FIELDS = ("phase", "step", "loss")
+Row = tuple[str, int, float]
 
 
-def append_losses(path: Path, entries: Sequence[tuple[str, int, float]]) -> None:
-    """Add lines of phase, step since the beginning, and mean loss since the line before."""
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
+def read_losses(path: Path) -> list[Row]:
+    """Return the lines of a table."""
+    with path.open(newline="") as file:
+        return [
+            (row["phase"], int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)
+        ]
+
+
+def write_losses(path: Path, rows: Sequence[Row]) -> None:
+    """Write lines of phase, step since the beginning, and mean loss since the line before."""
+    with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        if is_new:
-            writer.writerow(FIELDS)
-        writer.writerows((phase, step, f"{loss:.6g}") for phase, step, loss in entries)
+        writer.writerow(FIELDS)
+        writer.writerows((phase, step, f"{loss:.6g}") for phase, step, loss in rows)
 
 
-def plot_losses(table: Path, picture: Path) -> None:
-    """Draw the table as an SVG, one graph a phase; each has its own scale."""
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    phases = list(dict.fromkeys(row["phase"] for row in rows))
+def plot_losses(rows: Sequence[Row], picture: Path) -> None:
+    """Draw the lines as an SVG, one graph a phase; each has its own scale."""
+    phases = list(dict.fromkeys(row[0] for row in rows))
     graphs = []
     for number, phase in enumerate(phases):
-        points = [(int(row["step"]), float(row["loss"])) for row in rows if row["phase"] == phase]
+        points = [(step, loss) for name, step, loss in rows if name == phase]
         graphs.append(_graph(phase, points, number * HEIGHT))
     head = '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12"'
     size = f'width="{WIDTH}" height="{HEIGHT * len(phases)}"'

@@ -19,6 +19,8 @@ import av
 import torch
 import torch.nn.functional as F
 
+from stages.base import UserError
+
 TRAINED = {
     "skimage": [
         *("data/astronaut.png", "data/brick.png", "data/camera.png", "data/coins.png"),
@@ -41,14 +43,25 @@ def photographs(names: dict[str, list[str]]) -> dict[str, torch.Tensor]:
         spec = find_spec(package)
         for place in spec.submodule_search_locations or () if spec else ():
             for path in (Path(place) / name for name in files):
-                found[path.name] = read_picture(path)
+                if path.is_file():
+                    found[path.name] = read_picture(path)
     return found
 
 
 def read_picture(path: Path) -> torch.Tensor:
-    """Return a picture of any format that FFmpeg reads, [3, height, width] in [0, 1]."""
-    with av.open(str(path)) as container:
-        pixels = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    """Return a picture of any format that FFmpeg reads, [3, height, width] in [0, 1].
+
+    Raises:
+        UserError: it is none, or damaged.
+    """
+    try:
+        with av.open(str(path)) as container:
+            frame = next(container.decode(video=0), None) if container.streams.video else None
+    except av.FFmpegError as error:
+        raise UserError(f"{path}: not a picture, or damaged: {error.strerror}") from error
+    if frame is None:
+        raise UserError(f"{path}: not a picture, or damaged: there is none in it")
+    pixels = frame.to_ndarray(format="rgb24")
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 

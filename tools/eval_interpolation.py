@@ -25,13 +25,16 @@ import torch.nn.functional as F
 from stages.base import UserError
 from stages.eden.model import Eden, load_eden
 from stages.eden.noise import window_noise
+from tools.eden_command import Device, say_photographs, start
 from tools.eden_data import DISTANCES, Motion, Paint, Place, Renderer
 from tools.eden_metrics import Guess, average, nearest, score, table
 from tools.eden_textures import HELD_OUT, Dice, photographs, read_picture
 
 Triplet = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
-WEIGHTS = "stages/eden/weights/eden_small.safetensors"
+PROJECT = Path(__file__).resolve().parent.parent
+WEIGHTS = PROJECT / "stages/eden/weights/eden_small.safetensors"
+SMALLEST = 32  # pixels of a side
 UNSEEN_SEED = 900_000_001  # far from those of the training
 SPIN, GROWTH = 0.06, 0.06  # of photographs, in half the time: radians, log of the size
 
@@ -40,31 +43,54 @@ def read_triplets(folder: Path) -> Iterator[Triplet]:
     """Yield the triplets in `folder` and the folders in it, by name."""
     for first in sorted(folder.rglob("frame_0.*")):
         files = [first.with_stem(f"frame_{i}") for i in range(3)]
-        yield _three([_read(path) for path in files])
+        yield _three(str(first), [_read(path) for path in files])
 
 
 def read_video(path: Path, truth: Path | None) -> Iterator[Triplet]:
-    """Yield every second frame with those around it, or what `truth` has between all frames."""
+    """Yield every second frame with those around it, or what `truth` has between all frames.
+
+    Raises:
+        UserError: one of them is no video, or `truth` does not fit.
+    """
     frames = _decode(path)
+    before = next(frames, None)
     if truth is None:
-        for i in range(0, len(frames) - 2, 2):
-            yield _three(frames[i : i + 3])
+        between = frames
+    else:
+        between = _decode(truth)
+        _check_count(path, truth)
+    if before is None:
         return
-    for i, middle in enumerate(_decode(truth)[: len(frames) - 1]):
-        yield _three([frames[i], middle, frames[i + 1]])
+    name = str(path) if truth is None else f"{path} and {truth}"
+    for middle, after in zip(between, frames, strict=False):
+        yield _three(name, [frame.float() / 255 for frame in (before, middle, after)])
+        before = after
+
+
+def _check_count(path: Path, truth: Path) -> None:
+    count, true_count = (_count(some) for some in (path, truth))
+    if true_count != count - 1:
+        raise UserError(
+            f"{truth} has {true_count} frames, {path} has {count}: the truth is one frame between"
+            f" every two, {max(count - 1, 0)}"
+        )
 
 
 def render_triplets(count: int, height: int, width: int, device: str) -> Iterator[Triplet]:
     """Yield scenes like those of the training, with other textures and photographs."""
     dice = Dice(torch.Generator(device).manual_seed(UNSEEN_SEED))
-    pictures = [picture.to(device) for picture in photographs(HELD_OUT).values()]
+    found = photographs(HELD_OUT)
+    say_photographs(found, HELD_OUT)
+    pictures = [picture.to(device) for picture in found.values()]
     paint = Paint(dice, pictures, min(96, 8 * count))
     renderer = Renderer(paint, dice, height, width)
     moving = [distance for distance, _ in DISTANCES if distance]
     for number in range(count):
         if number % 8 == 7:
             paint.refresh(16)
-        yield _three([picture[0] for picture in renderer.render(1, moving[number % len(moving)])])
+        yield _three(
+            "scene", [picture[0] for picture in renderer.render(1, moving[number % len(moving)])]
+        )
 
 
 def move_photographs(count: int, height: int, width: int, device: str) -> Iterator[Triplet]:
@@ -84,7 +110,7 @@ def move_photographs(count: int, height: int, width: int, device: str) -> Iterat
         growth = dice.uniform(1, 1, low=-GROWTH, high=GROWTH)
         spin = dice.uniform(1, 1, low=-SPIN, high=SPIN)
         motion = Motion(torch.polar(reach, angle), torch.complex(growth, spin))
-        yield _three(list(_photograph(picture, motion, height, width)))
+        yield _three("photograph", list(_photograph(picture, motion, height, width)))
 
 
 def _photograph(picture: torch.Tensor, motion: Motion, height: int, width: int) -> torch.Tensor:
@@ -103,7 +129,12 @@ def _photograph(picture: torch.Tensor, motion: Motion, height: int, width: int) 
     return found.clamp(0, 1)
 
 
-def _three(pictures: list[torch.Tensor]) -> Triplet:
+def _three(name: str, pictures: list[torch.Tensor]) -> Triplet:
+    sizes = [f"{picture.shape[2]}x{picture.shape[1]}" for picture in pictures]
+    if len(set(sizes)) > 1:
+        raise UserError(f"{name}: pictures of different sizes, {', '.join(sizes)}")
+    if min(pictures[0].shape[1:]) < SMALLEST:
+        raise UserError(f"{name}: {sizes[0]} is too small, the least is {SMALLEST}x{SMALLEST}")
     before, middle, after = ((p[None] * 255).round() / 255 for p in pictures)
     return before, middle, after
 
@@ -114,12 +145,24 @@ def _read(path: Path) -> torch.Tensor:
     return read_picture(path)
 
 
-def _decode(path: Path) -> list[torch.Tensor]:
-    with av.open(str(path)) as container:
-        return [
-            torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1).float() / 255
-            for frame in container.decode(video=0)
-        ]
+def _frames(path: Path) -> Iterator[av.VideoFrame]:
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UserError(f"{path}: there is no video in it")
+            yield from container.decode(video=0)
+    except av.FFmpegError as error:
+        raise UserError(f"{path}: not a video, or damaged: {error.strerror}") from error
+
+
+def _count(path: Path) -> int:
+    return sum(1 for _ in _frames(path))
+
+
+def _decode(path: Path) -> Iterator[torch.Tensor]:
+    """Yield frames one by one, [3, height, width] uint8."""
+    for frame in _frames(path):
+        yield torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
 
 
 def model_guess(eden: Eden, seed: int) -> Guess:
@@ -136,6 +179,8 @@ def model_guess(eden: Eden, seed: int) -> Guess:
 
 def evaluate(title: str, triplets: Iterator[Triplet], weights: str, device: str, seed: int) -> None:
     """Print the table of one set of triplets."""
+    if weights == str(WEIGHTS) and not WEIGHTS.is_file():
+        raise UserError(f"{WEIGHTS}, which is part of the project, is missing; give --weights")
     eden = load_eden(weights, device=device)
     guesses: dict[str, Guess] = {
         "model": model_guess(eden, seed),
@@ -152,16 +197,20 @@ Options = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 def _options(sized: bool) -> Options:
+    shipped = "those that ship"
+    size = click.IntRange(min=SMALLEST)
     options = [
-        click.option("--weights", default=WEIGHTS, show_default=True, help="A path, or random:0."),
-        click.option("--device", default="cpu", show_default=True),
+        click.option(
+            "--weights", default=str(WEIGHTS), show_default=shipped, help="A path, or random:0."
+        ),
+        click.option("--device", type=Device(), default="cpu", show_default=True),
         click.option("--seed", default=0, show_default=True, help="Of the noise."),
     ]
     if sized:
         options += [
-            click.option("--count", default=200, show_default=True),
-            click.option("--height", default=256, show_default=True),
-            click.option("--width", default=448, show_default=True),
+            click.option("--count", type=click.IntRange(min=1), default=200, show_default=True),
+            click.option("--height", type=size, default=256, show_default=True),
+            click.option("--width", type=size, default=448, show_default=True),
         ]
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
@@ -172,7 +221,7 @@ def _options(sized: bool) -> Options:
     return add
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def main() -> None:
     """PSNR and SSIM of frames between, beside those of the average and the nearest frame."""
 
@@ -187,7 +236,11 @@ def triplets(folder: Path, weights: str, device: str, seed: int) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--truth", type=click.Path(exists=True, path_type=Path), help="What lies between.")
+@click.option(
+    "--truth",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What lies between.",
+)
 @_options(sized=False)
 def video(file: Path, truth: Path | None, weights: str, device: str, seed: int) -> None:
     """A video, whose every second frame is dropped and guessed; or whose TRUTH is known."""
@@ -211,7 +264,4 @@ moved = main.command("photographs", help="Held-out photographs, panned, zoomed, 
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=False)
-    except (UserError, click.ClickException) as error:
-        sys.exit(f"error: {error}")
+    start(main)

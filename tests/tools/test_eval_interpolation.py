@@ -3,7 +3,9 @@
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -12,6 +14,8 @@ import torch
 
 from stages.base import UserError
 from stages.eden.model import load_eden
+from tools import eval_interpolation
+from tools.eden_command import start
 from tools.eden_metrics import average, nearest, psnr, score, ssim, table
 from tools.eval_interpolation import model_guess, read_triplets, read_video, render_triplets
 
@@ -95,17 +99,122 @@ def test_a_triplet_without_its_last_frame_is_refused(tmp_path):
         list(read_triplets(tmp_path))
 
 
-def test_a_video_loses_every_second_frame(tmp_path):
-    path = tmp_path / "clip.mp4"
+@pytest.mark.parametrize("data", [b"no picture", b""])
+def test_a_damaged_picture_is_said(tmp_path, data):
+    for i in range(3):
+        (tmp_path / f"frame_{i}.jpg").write_bytes(data)
+    with pytest.raises(UserError, match=r"frame_0\.jpg: not a picture, or damaged"):
+        list(read_triplets(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ([(32, 48), (32, 48), (48, 32)], "different sizes, 48x32, 48x32, 32x48"),
+        ([(31, 48)] * 3, "48x31 is too small"),
+    ],
+)
+def test_pictures_of_sizes_that_cannot_be_compared_are_said(tmp_path, sizes, said):
+    for i, size in enumerate(sizes):
+        save_picture(tmp_path / f"frame_{i}.png", np.zeros((*size, 3), np.uint8))
+    with pytest.raises(UserError, match=said):
+        list(read_triplets(tmp_path))
+
+
+def save_video(path, levels, height=32, width=48):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=8, options={"crf": "0", "bf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
-        for level in (16, 40, 60, 90, 120, 150):
-            picture = np.full((32, 48, 3), level, np.uint8)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for level in levels:
+            picture = np.full((height, width, 3), level, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode())
-    triplets = [[round(float(p.mean()) * 255) for p in three] for three in read_video(path, None)]
-    assert triplets == [pytest.approx(some, abs=2) for some in ([16, 40, 60], [60, 90, 120])]
+    return path
+
+
+def levels_of(triplets):
+    return [[round(float(p.mean()) * 255) for p in three] for three in triplets]
+
+
+def test_the_truth_of_a_video_lies_between_all_its_frames(tmp_path):
+    clip = save_video(tmp_path / "clip.mp4", (20, 60, 120))
+    truth = save_video(tmp_path / "truth.mp4", (40, 90))
+    expected = [[20, 40, 60], [60, 90, 120]]
+    assert levels_of(read_video(clip, truth)) == [pytest.approx(some, abs=2) for some in expected]
+
+
+@pytest.mark.parametrize(
+    ("levels", "size", "said"),
+    [
+        ((40,), {}, "has 1 frames, .* has 3: .* every two, 2"),
+        ((40, 90, 100), {}, "has 3 frames, .* has 3: .* every two, 2"),
+        ((40, 90), {"height": 64}, "different sizes, 48x32, 48x64, 48x32"),
+    ],
+)
+def test_a_truth_that_does_not_fit_is_refused(tmp_path, levels, size, said):
+    clip = save_video(tmp_path / "clip.mp4", (20, 60, 120))
+    truth = save_video(tmp_path / "truth.mp4", levels, **size)
+    with pytest.raises(UserError, match=said):
+        list(read_video(clip, truth))
+
+
+def test_a_video_is_read_as_it_is_asked_for(tmp_path, monkeypatch):
+    clip = save_video(tmp_path / "clip.mp4", range(20, 60))
+    made, real = [], av.VideoFrame.to_ndarray
+
+    def counted(frame, **options):
+        made.append(frame)
+        return real(frame, **options)
+
+    frames = eval_interpolation._frames(clip)
+    wrapped = (SimpleNamespace(to_ndarray=partial(counted, frame)) for frame in frames)
+    monkeypatch.setattr(eval_interpolation, "_frames", lambda path: wrapped)
+    triplets = read_video(clip, None)
+    next(triplets)
+    assert len(made) == 3
+    next(triplets)
+    assert len(made) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["video", "FOLDER/none.mp4"], "not a video, or damaged"),
+        (["video", "FOLDER/none.mp4", "--truth", "FOLDER"], "is a directory"),
+        (["rendered", "--device", "nonsense"], "'nonsense' is no device"),
+        (["rendered", "--height", "31"], "31 is not in the range"),
+        (["photographs", "--width", "31"], "31 is not in the range"),
+        (["photographs", "--count", "0"], "0 is not in the range"),
+        ([], "Missing command"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(tmp_path, monkeypatch, arguments, said):
+    (tmp_path / "none.mp4").write_text("no video")
+    named = [argument.replace("FOLDER", str(tmp_path)) for argument in arguments]
+    if "none.mp4" in " ".join(named):
+        named += ["--weights", "random:0:tiny"]
+    monkeypatch.setattr(sys, "argv", ["eval", *named])
+    with pytest.raises(SystemExit) as ended:
+        start(eval_interpolation.main)
+    assert ended.value.code.startswith("error: ")
+    assert said in ended.value.code
+    assert "\n" not in ended.value.code
+
+
+def test_the_weights_that_ship_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert eval_interpolation.WEIGHTS.is_file()
+    gone = tmp_path / "gone.safetensors"
+    monkeypatch.setattr(eval_interpolation, "WEIGHTS", gone)
+    with pytest.raises(UserError, match="part of the project, is missing") as said:
+        eval_interpolation.evaluate("none", iter(()), str(gone), "cpu", 0)
+    assert "fetch" not in str(said.value)
+
+
+def test_a_video_loses_every_second_frame(tmp_path):
+    path = save_video(tmp_path / "clip.mp4", (16, 40, 60, 90, 120, 150))
+    expected = [[16, 40, 60], [60, 90, 120]]
+    assert levels_of(read_video(path, None)) == [pytest.approx(some, abs=2) for some in expected]
 
 
 @pytest.mark.slow

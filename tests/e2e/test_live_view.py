@@ -96,6 +96,7 @@ def test_a_row_per_worker_the_warning_above_and_nothing_left(start):
     assert seen[-1][1].endswith("see `runpipe report run`")
 
 
+@pytest.mark.nightly
 def test_a_run_that_is_whole_leaves_one_line(start):
     seen, code = drawn(start, count=12)
     assert code == 0
@@ -103,7 +104,10 @@ def test_a_run_that_is_whole_leaves_one_line(start):
     assert seen[-1][0].startswith("12 numbers in ")
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.nightly)],
+)
 def test_an_interruption_wipes_the_table_too(start, signum, code):
     seen, returned = drawn(start, count=500, until=" left, ", signum=signum)
     assert returned == code
@@ -129,6 +133,7 @@ def test_the_report_of_a_run_that_failed_is_not_drawn_over(start):
     assert report["status"] == "failed"
 
 
+@pytest.mark.nightly
 def test_quiet_shows_warnings_and_errors_only(start):
     seen, code = drawn(start, "--quiet")
     assert code == 1
@@ -151,7 +156,7 @@ def test_a_terminal_that_stands_still_does_not_hold_up_the_run(start, tmp_path):
     assert report["run_s"] < 15 * 0.06 + 5
 
 
-@pytest.mark.parametrize("stderr", ["pipe", "dumb"])
+@pytest.mark.parametrize("stderr", ["pipe", pytest.param("dumb", marks=pytest.mark.nightly)])
 def test_elsewhere_plain_lines_are_told(start, tmp_path, stderr):
     with open_pty() as (ours, theirs):
         at = subprocess.PIPE if stderr == "pipe" else theirs

@@ -57,7 +57,7 @@ def inline_digest(tmp_path_factory, clip):
         ("groups=[[read, encode, denoise, decode, write]]",),
         pytest.param(
             ("stages.denoise.replicas=2", "stages.write.replicas=2", "run.threads=1"),
-            marks=pytest.mark.slow,
+            marks=pytest.mark.nightly,
         ),
     ],
     ids=["apart", "around denoise", "one model worker", "one worker", "replicas"],
@@ -81,7 +81,10 @@ def test_two_sizes_one_after_the_other_through_the_same_workers(tiny, clip, tmp_
     assert pictures(tmp_path / "b.mp4")[0].shape == (3, 65, 107)
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 9])
+@pytest.mark.parametrize(
+    "count",
+    [2, 9, pytest.param(3, marks=pytest.mark.nightly), pytest.param(4, marks=pytest.mark.nightly)],
+)
 def test_any_number_of_frames_gives_twice_as_many_less_one(tiny, tmp_path, count):
     source = write_clip(tmp_path / "in.mp4", count, size=(32, 32))
     config = tiny("video.pairs=3", "groups=[[read, encode, denoise, decode, write]]")

@@ -66,7 +66,7 @@ def test_inline_and_processes_are_compared_and_compute_the_same_bytes(project, t
         assert f"{'pass' if target['passed'] else 'MISS'}  {target['what']}" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_configurations_are_compared_on_a_video(project, tmp_path):
     demo = yaml.safe_load((project / "configs/demo.yaml").read_text())
     demo["input"] = None

@@ -217,7 +217,7 @@ def test_a_video_loses_every_second_frame(tmp_path):
     assert levels_of(read_video(path, None)) == [pytest.approx(some, abs=2) for some in expected]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_shipped_weights_beat_the_average_where_random_ones_do_not():
     triplets = list(render_triplets(3, 256, 448, "cpu"))
     guesses = {"average": average}

@@ -4,10 +4,12 @@ import sys
 
 import av
 import numpy as np
+import pytest
 
 from runtime.config import PROJECT
 
 
+@pytest.mark.nightly
 def test_the_clip_that_ships_is_the_one_that_is_rendered(monkeypatch):
     monkeypatch.syspath_prepend(str(PROJECT / "tools"))  # as `python tools/make_clip.py` has it
     import make_clip

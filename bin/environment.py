@@ -11,6 +11,10 @@ The interpreter is the first of these that has what setup.cfg asks for:
 `.venv` holds a stamp per group: "run", and "test" for what only bin/test needs; written last, by
 rename. The lock file says UNFINISHED from before the first change until after the last stamp. Who
 finds it so makes `.venv` from nothing: cheap next to the downloads, and pip has kept those.
+
+bin/runpipe does 1 and 2 in its shell part, without a Python where the stamp holds. It sees another
+virtual environment by VIRTUAL_ENV or by pyvenv.cfg beside python3, so not one that hides behind a
+version manager's shim; once `.venv` is made, that is taken then.
 """
 
 from __future__ import annotations
@@ -209,7 +213,10 @@ def _stamp(group: str) -> str:
 
 
 def _key(group: str) -> str:
-    """Return what the stamp of an up-to-date group says; pyvenv.cfg names the Python version."""
+    """Return what the stamp of an up-to-date group says; pyvenv.cfg names the Python version.
+
+    bin/runpipe makes that of "run" too, with `cat` and `sha256sum`: change both together.
+    """
     digest = hashlib.sha256(group.encode())
     for path in STAMPED:
         digest.update(_read(path).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ def _load(request: RunRequest) -> PipelineConfig:
 
     config = load_config(request.config, request.overrides)
     check_stages(config)  # the workers would say the same, some seconds later
+    gc.enable()  # which `main` has put off: what follows goes on for long
     return config
 
 

@@ -222,6 +222,22 @@ def test_what_answers_at_once_loads_nothing_large(project, tmp_path, line, forbi
 
 
 @pytest.mark.parametrize(
+    ("line", "is_on"), [("check --config demo", False), ("--config demo --output there.mp4", True)]
+)
+def test_garbage_is_collected_only_once_a_run_begins(project, tmp_path, line, is_on):
+    (tmp_path / "there.mp4").touch()  # so that the run is refused, before it starts anything
+    code = "import gc; from runtime.cli import main; main(); print(gc.isenabled())"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *line.split()],
+        env={**os.environ, "PYTHONPATH": str(project)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1] == str(is_on), done.stderr
+
+
+@pytest.mark.parametrize(
     ("line", "most_s"), [("--help", 0.5), ("check --config demo", 1.0), ("schema", 1.0)]
 )
 def test_help_check_and_schema_answer_at_once(runpipe, line, most_s):

@@ -2,7 +2,8 @@
 
 An endpoint is a socket file in a short private directory, used by one incarnation and never again:
 a peer that comes back on an old path would receive what was sent while it was dead. So nothing
-here reconnects. Sending never blocks; waiting is done in `Watch.wait` alone.
+here reconnects. Sending never blocks; waiting is done in `Watch.wait`, or in `Inbox.wait` by a
+thread that waits for nothing else.
 """
 
 from __future__ import annotations
@@ -60,8 +61,7 @@ class Inbox(_End):
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self.socket.bind(endpoint)
         self.has_message = False  # a wait saw one, and nothing was received since
-        self._poller = zmq.Poller()
-        self._poller.register(self.socket, zmq.POLLIN)
+        self._poll_items = [(self.socket, zmq.POLLIN)]
 
     def receive(self) -> AnyMessage:
         """Return the next message.
@@ -81,14 +81,27 @@ class Inbox(_End):
         Raises:
             ProtocolError: what came is no message of ours.
         """
-        # After a wait that saw one nobody need ask again. Asking with a poller takes half the time
-        # of asking for ZMQ_EVENTS, and a quarter of that of zmq.Again.
-        if not self.has_message and not self._poller.poll(0):
+        # After a wait that saw one nobody need ask again. Asking like this takes half the time of
+        # asking for ZMQ_EVENTS, and a quarter of that of zmq.Again.
+        if not self.has_message and not zmq.zmq_poll(self._poll_items, 0):
             return None
         self.has_message = False
         # Each part is decoded by itself: our outboxes send messages of one part only, and to ask
         # whether more belong to it would take longer than to receive it.
         return decode(self.socket.recv(zmq.NOBLOCK))
+
+    def wait(self) -> AnyMessage:
+        """Return the next message, however long it takes to come.
+
+        For a thread that waits for nothing else, and that something else ends if nobody is left to
+        send. A `Watch` would poll first and ask again after it has slept; between a message and
+        what it sets off each of these takes longer than it looks, as a core that slept is cold.
+
+        Raises:
+            ProtocolError: what came is no message of ours.
+        """
+        self.has_message = False
+        return decode(self.socket.recv())
 
     def __enter__(self) -> Inbox:
         """Return the inbox."""

@@ -1,6 +1,7 @@
 """One hop as runpipe goes it: the contender of tools/bench_hop.py that the others are compared to.
 
-Both loops have the shape of runtime/worker.py: take all messages, do one item, wait when idle.
+Both loops have the shape of runtime/worker.py: take all messages, do one item; when idle, wait for
+one message and act upon it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 
 import zmq
 
-from ipc.channel import Inbox, Outbox, Watch
+from ipc.channel import Inbox, Outbox
 from ipc.host import MappedPool
 from ipc.messages import AnyMessage, ItemReady, SlotFreed
 from ipc.pool import SlotPool
@@ -63,20 +64,18 @@ class Runpipe:
             MappedPool(task.pool, writable=True) as pool,
         ):
             views = Views(pool.array(), slot_bytes=task.nbytes, library="numpy")
-            slots, watch = SlotPool(task.pool.name, num_slots=task.slots), Watch(inbox)
+            slots = SlotPool(task.pool.name, num_slots=task.slots)
             freed = partial(_freed, slots)
             for item in task.items():
                 _take(inbox, freed)
                 while not slots.can_lease(item, 0):
-                    watch.wait(timeout_s=None)
-                    _take(inbox, freed)
+                    freed(inbox.wait())
                 handle = _handle(task.pool, slots.lease(item, 0, ("read",)), task.nbytes)
                 if task.touch:
                     write(_view(views, handle), item)
                 outbox.send(_ready(item, handle))
             while slots.leases():
-                watch.wait(timeout_s=None)
-                _take(inbox, freed)
+                freed(inbox.wait())
             outbox.send(CloseJob(sender="producer/0", incarnation=0))
             del views
         return []
@@ -89,12 +88,11 @@ class Runpipe:
             MappedPool(task.pool, writable=False) as pool,
         ):
             views = Views(pool.array(), slot_bytes=task.nbytes, library="numpy")
-            queue, watch = deque[AnyMessage](), Watch(inbox)
+            queue = deque[AnyMessage]()
             while True:
                 _take(inbox, queue.append)
-                if not queue:
-                    watch.wait(timeout_s=None)
-                    continue
+                while not queue:
+                    queue.append(inbox.wait())
                 ready = queue.popleft()
                 if not isinstance(ready, ItemReady):
                     break

@@ -1,4 +1,5 @@
 import os
+import signal
 
 import pytest
 import zmq
@@ -69,6 +70,42 @@ def test_all_that_has_come_is_taken_after_one_wait(inbox, zmq_context):
     assert received == list(numbers)
 
 
+def test_a_wait_for_nothing_else_returns_one_message_and_leaves_the_others(inbox, zmq_context):
+    watch = Watch(inbox)
+    with Outbox(zmq_context, inbox.endpoint) as outbox:
+        for number in range(3):
+            outbox.send(Stop(sender="a", incarnation=number))
+        assert inbox.wait().incarnation == 0
+        watch.wait(timeout_s=5)
+        assert inbox.wait().incarnation == 1  # what the watch saw is taken by now
+        watch.wait(timeout_s=5)
+        assert inbox.receive().incarnation == 2
+        outbox.send(STOP)
+        watch.wait(timeout_s=5)
+        assert inbox.wait() == STOP
+        assert inbox.try_receive() is None
+
+
+def test_a_wait_for_nothing_else_sleeps_on_after_a_signal(inbox, zmq_context):
+    heard = []
+
+    def send_at_the_third(signum, _frame):
+        heard.append(signum)
+        if len(heard) == 3:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            outbox.send(STOP)
+
+    before = signal.signal(signal.SIGALRM, send_at_the_third)
+    try:
+        with Outbox(zmq_context, inbox.endpoint) as outbox:
+            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+            assert inbox.wait() == STOP
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(heard) == 3
+
+
 def test_what_is_no_message_of_ours_is_a_protocol_error(inbox, zmq_context):
     with zmq_context.socket(zmq.PUSH) as stranger:
         stranger.connect(inbox.endpoint)
@@ -78,6 +115,9 @@ def test_what_is_no_message_of_ours_is_a_protocol_error(inbox, zmq_context):
             for _part in parts:
                 with pytest.raises(ProtocolError):
                     inbox.receive()
+        stranger.send(b"hello")
+        with pytest.raises(ProtocolError):
+            inbox.wait()
         assert inbox.try_receive() is None
 
 

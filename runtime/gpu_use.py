@@ -40,7 +40,9 @@ class GpuUse:
                 logger.info("no GPU use: %s", error)
                 return
             try:
-                while not self._ended.wait(SAMPLE_S):
+                is_over = False
+                while not is_over:  # once more at the end: a short run has been seen too
+                    is_over = self._ended.wait(SAMPLE_S)
                     for uuid in self._uuids:
                         self._sample(nvml, uuid)
             finally:

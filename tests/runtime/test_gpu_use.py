@@ -65,3 +65,10 @@ def test_without_the_library_the_use_is_not_known(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with GpuUse(["GPU-1"]) as use:
         assert use.mean("GPU-1") is None
+
+
+def test_a_run_shorter_than_a_sample_has_one_at_its_end(nvml, monkeypatch):
+    monkeypatch.setattr(gpu_use, "SAMPLE_S", 60)
+    with GpuUse(["GPU-1"]) as use:
+        nvml.percents = [30]
+    assert use.mean("GPU-1") == pytest.approx(0.3)

@@ -70,7 +70,7 @@ class MappedPool:
         Raises:
             ProtocolError: what lies at the address is not the pool it names.
         """
-        self.address = address
+        self.address, self.is_writable = address, writable
         nbytes = address.num_slots * address.slot_bytes
         path = f"/proc/{address.pid}/fd/{address.fd}"
         try:

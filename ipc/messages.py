@@ -23,8 +23,11 @@ from ipc.setup_messages import (
     JobOpened,
     Load,
     Loaded,
+    MakePool,
     OpenJob,
     OpenSource,
+    PoolMade,
+    PoolsTried,
     Prepare,
     Prepared,
     SetupFailed,
@@ -32,6 +35,7 @@ from ipc.setup_messages import (
     Specified,
     Specify,
     Started,
+    TryPools,
 )
 
 # The messages from a bare process to an open job, and back, are in `ipc/setup_messages.py`.
@@ -39,6 +43,10 @@ from ipc.setup_messages import (
 
 class Stop(Message, frozen=True):
     """supervisor -> worker: finish the item at hand, release everything, exit 0."""
+
+
+class Woken(Message, frozen=True):
+    """worker (its waiter thread) -> the same worker: work on its GPU is done."""
 
 
 # --- the life of an item --------------------------------------------------------------------------
@@ -131,12 +139,13 @@ class Held(Message, frozen=True):
 
 # fmt: off
 ToWorker = (
-    Configure | OpenSource | Specify | Load | Prepare | OpenJob | CloseJob | Finish | Stop
-    | ItemAdmitted | ItemReady | SlotFreed | PeerDied
+    Configure | OpenSource | Specify | Load | Prepare | MakePool | TryPools | OpenJob | CloseJob
+    | Finish | Stop | Woken | ItemAdmitted | ItemReady | SlotFreed | PeerDied
 )
 ToSupervisor = (
-    Started | Configured | SourceOpened | Specified | Loaded | Prepared | JobOpened | Heartbeat
-    | ItemWritten | ItemsDurable | ItemFailed | Held | Finished | JobClosed | SetupFailed
+    Started | Configured | SourceOpened | Specified | Loaded | Prepared | PoolMade | PoolsTried
+    | JobOpened | Heartbeat | ItemWritten | ItemsDurable | ItemFailed | Held | Finished | JobClosed
+    | SetupFailed
 )
 # fmt: on
 AnyMessage = ToWorker | ToSupervisor

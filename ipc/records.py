@@ -12,7 +12,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class TensorHandle(Record, frozen=True):
     """Where a tensor lies. Cheap to copy; owning one does not keep the memory alive."""
 
-    pool: str  # "denoise/0.1@host": owner, incarnation, device
+    pool: str  # "denoise/0.1#3@cuda": owner, incarnation, job, kind of memory
     slot: int
     offset: int  # bytes from the start of the slot
     shape: tuple[int, ...]
@@ -30,14 +30,16 @@ class TensorPlace(Record, frozen=True):
 
 
 class PoolAddress(Record, frozen=True):
-    """How to open a pool: a memfd that process `pid` holds open as `fd`."""
+    """How to open a pool: a memfd that process `pid` holds open as `fd`, or memory of a GPU."""
 
     name: str
     owner: str  # "denoise/0"
     num_slots: int
     slot_bytes: int
     pid: int
-    fd: int
+    fd: int = -1  # -1: none, it lies on a GPU
+    gpu: str = ""  # UUID; ordinals differ between processes
+    ipc_handle: bytes = b""  # of the whole allocation, as `cuIpcGetMemHandle` gives it
 
 
 class Peer(Record, frozen=True):
@@ -66,6 +68,7 @@ class StageDescription(Record, frozen=True):
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     accepts: tuple[str, ...]  # constructor keywords
+    library: str  # "numpy" | "torch": whose tensors it takes
     items_per_segment: int  # 0 unless a sink
 
 
@@ -105,7 +108,7 @@ class LinkStats(Record, frozen=True):
     """What a worker took from another in one job."""
 
     peer: str  # who wrote it
-    transport: str  # "local" | "host"
+    transport: str  # "local" | "cuda-view" | "cuda-copy" | "host"
     items: int
     bytes: int  # of the tensors that were read
     wait_s: float  # idle until an item came from this peer

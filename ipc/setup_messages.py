@@ -52,6 +52,26 @@ class Prepare(Message, frozen=True):
     size: int
 
 
+class MakePool(Message, frozen=True):
+    """supervisor -> GPU worker: give your GPU pool up, make this one; answered by `PoolMade`.
+
+    Nobody has the old one open: all have said `JobClosed`.
+    """
+
+    pool: str  # its name
+    num_slots: int  # 0: none is needed
+    slot_bytes: int
+
+
+class TryPools(Message, frozen=True):
+    """supervisor -> GPU worker: can you read these pools? Answered by `PoolsTried`.
+
+    Each holds a pattern that its owner wrote when it made it.
+    """
+
+    pools: tuple[PoolAddress, ...]
+
+
 class OpenJob(Message, frozen=True):
     """supervisor -> worker: open pools and peers; answered by `JobOpened`."""
 
@@ -60,7 +80,7 @@ class OpenJob(Message, frozen=True):
     path: tuple[str, ...]  # all stages, in data-flow order
     pools: tuple[PoolAddress, ...]  # those it writes or reads
     owners: dict[str, str]  # pool -> worker, of all pools: handles of others pass through
-    places: tuple[TensorPlace, ...]  # in a slot of its own pool
+    places: dict[str, tuple[TensorPlace, ...]]  # pool -> what lies in each of its slots
     peers: tuple[Peer, ...]  # all workers of the run, itself too
     round_robin: tuple[str, ...]  # stages whose replicas take turns
     items_per_segment: int  # of the pipeline's sink
@@ -123,6 +143,19 @@ class Prepared(Message, frozen=True):
 
     size: int
     prepare_s: float
+
+
+class PoolMade(Message, frozen=True):
+    """worker -> supervisor: this is where the pool lies."""
+
+    address: tuple[PoolAddress, ...]  # one, or none
+    error: str  # why there is none, though it was asked for
+
+
+class PoolsTried(Message, frozen=True):
+    """worker -> supervisor: which of the pools could not be read, and why."""
+
+    errors: dict[str, str]  # pool -> why
 
 
 class JobOpened(Message, frozen=True):

@@ -6,7 +6,7 @@ import pytest
 from ipc import messages
 from ipc.errors import ProtocolError
 from ipc.messages import AnyMessage, decode, encode
-from ipc.records import TensorHandle
+from ipc.records import TensorHandle, TensorPlace
 
 KINDS = typing.get_args(AnyMessage)
 HANDLE = TensorHandle(
@@ -19,6 +19,11 @@ SAMPLES = {
     bytes: b"\x80",
     bool: True,
     dict[str, TensorHandle]: {"tokens": HANDLE},
+    dict[str, tuple[TensorPlace, ...]]: {
+        "denoise/0.1#2@cuda": (
+            TensorPlace(name="y", offset=0, shape=(4,), dtype="float32", readers=("write",)),
+        )
+    },
     dict[str, str]: {"torch": "2.13.0"},
     dict[str, int]: {"frame pairs": 8},
 }
@@ -49,7 +54,7 @@ def test_the_union_has_every_message_of_the_file():
         if isinstance(value, type) and issubclass(value, messages.Message)
     }
     assert set(KINDS) == defined - {messages.Message}
-    assert len(KINDS) == 28
+    assert len(KINDS) == 33
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -178,3 +178,17 @@ def stage_failed(message: ItemFailed) -> StageFailed:
     return StageFailed(
         message.sender, message.stage, message.item, message.error, message.traceback
     )
+
+
+def item_failed(failed: StageFailed) -> ItemFailed:
+    """Return the message that says what the exception says, of a failed item."""
+    assert failed.item is not None
+    return ItemFailed(
+        sender=failed.worker,
+        incarnation=0,
+        stage=failed.stage,
+        item=failed.item,
+        attempt=0,
+        error=failed.error,
+        traceback=failed.traceback,
+    )

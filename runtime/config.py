@@ -25,7 +25,16 @@ from pydantic import (
 
 from runtime.config_errors import explain
 from runtime.config_files import CONFIGS, PROJECT, find_config, read_config, shown
-from runtime.config_types import Count, CountOrAuto, Keywords, Seconds, StageName, Text, Use
+from runtime.config_types import (
+    Count,
+    CountOrAuto,
+    Keywords,
+    Require,
+    Seconds,
+    StageName,
+    Text,
+    Use,
+)
 from runtime.errors import ConfigError
 from runtime.yaml_text import apply_override, split_override, suggest
 
@@ -95,6 +104,12 @@ class RunConfig(_Part):
     )
     threads: CountOrAuto = Field(
         default="auto", description="Of one stage; auto: the usable cores, shared out."
+    )
+    require: Require = Field(
+        default=None,
+        description="How tensors must get from one GPU worker to another: `cuda` refuses to run "
+        "where GPU memory cannot be shared, `host` always takes host memory; left out, host "
+        "memory is taken where it must be, with a warning.",
     )
     trace: Annotated[bool, Strict()] = Field(
         default=True, description="Write what every worker did and when to trace.json."

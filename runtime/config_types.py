@@ -51,3 +51,4 @@ Keywords = Mapping[Annotated[str, Strict(), AfterValidator(_keyword)], JsonValue
 Count = Annotated[int, Strict(), Field(ge=1)]
 CountOrAuto = Annotated[Count | Literal["auto"], BeforeValidator(_count_or_auto)]
 Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+Require = Literal["cuda", "host"] | None

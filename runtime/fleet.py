@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 
 import zmq
 
@@ -26,6 +25,7 @@ from ipc.channel import MAX_PATH_BYTES, Inbox, Outbox, Watch
 from ipc.errors import PeerLost, WouldBlock
 from ipc.messages import AnyMessage, Heartbeat, Stop
 from ipc.setup_messages import SetupFailed, Started
+from runtime.crew import M
 from runtime.errors import ConfigError, StageFailed, WorkerDied, WorkerHung
 from runtime.logs import log_path
 from runtime.process import WorkerProcess, start_process
@@ -37,11 +37,11 @@ LONGEST_NAME = len("/999999.pulse")  # of a socket
 START_S = 60.0  # how long a process may take to its first message, whatever `hang_s` is
 LAST_WORDS_S = 0.1  # how long a dead worker's last message may still be under way
 
-M = TypeVar("M", bound=AnyMessage)
-
 
 class Fleet:
     """Owns every process, socket and descriptor of a pipeline. Belongs to one thread at a time."""
+
+    shares_gpu_memory = True
 
     def __init__(
         self, *, run_dir: Path, hang_s: float, stop_grace_s: float, verbosity: int = 0

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path("/")
+_P2P_READ = 0  # NVML_P2P_CAPS_INDEX_READ, which nvidia-ml-py has as a tuple that it cannot pass on
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Host:
     memory_bytes: int  # that can still be taken before the system or a container limit kills
     gpus: tuple[Gpu, ...] = ()
     gpu_note: str = ""  # why there are no GPUs, or fewer than one would think
+    peers: frozenset[tuple[str, str]] = frozenset()  # (reader, read): GPUs, by UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ def probe_host(root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> Ho
         memory_bytes=usable_memory(root),
         gpus=seen,
         gpu_note=note or hidden,
+        peers=probe_peers(seen),
     )
 
 
@@ -114,6 +117,19 @@ def probe_gpus() -> tuple[tuple[Gpu, ...], str]:
             except nvml.NVMLError as error:  # fallen off the bus; the others still work
                 notes.append(f"GPU {index} does not answer: {error}")
         return tuple(gpus), "; ".join(notes)
+    finally:
+        nvml.nvmlShutdown()
+
+
+def probe_peers(gpus: Sequence[Gpu]) -> frozenset[tuple[str, str]]:
+    """Return (reader, read), by UUID, of all GPUs that can read each other's memory directly."""
+    if len(gpus) < 2:
+        return frozenset()
+    nvml = importlib.import_module("pynvml")  # it is there: it found the GPUs
+    nvml.nvmlInit()
+    try:
+        pairs = {(one.uuid, other.uuid) for one in gpus for other in gpus if one is not other}
+        return frozenset(pair for pair in pairs if _can_read(nvml, *pair))
     finally:
         nvml.nvmlShutdown()
 
@@ -189,6 +205,14 @@ def _gpu(nvml: ModuleType, index: int) -> Gpu:
         total_bytes=int(memory.total),
         free_bytes=int(memory.free),
     )
+
+
+def _can_read(nvml: ModuleType, reader: str, read: str) -> bool:
+    try:
+        handles = [nvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in (reader, read)]
+        return int(nvml.nvmlDeviceGetP2PStatus(*handles, _P2P_READ)) == 0
+    except nvml.NVMLError:
+        return False
 
 
 def _is_called(gpu: Gpu, name: str) -> bool:

@@ -50,6 +50,7 @@ class Hosted:
             reads=self.reads,
             writes=self.writes,
             accepts=self.accepts,
+            library=self.stage.library,
             items_per_segment=self.stage.items_per_segment if isinstance(self.stage, Sink) else 0,
         )
 

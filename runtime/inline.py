@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from ipc.messages import AnyMessage, Heartbeat, ItemFailed, ItemsDurable, ItemWritten
+from ipc.messages import AnyMessage, Heartbeat, ItemsDurable, ItemWritten
 from ipc.records import ItemAttempt, JobUsage
 from ipc.setup_messages import Finish, Finished
 from runtime import dispatch
-from runtime.account import warn_of_failure
+from runtime.account import item_failed, warn_of_failure
+from runtime.crew import ME, M
 from runtime.errors import (
     MAX_ERROR_CHARS,
     MAX_TRACEBACK_CHARS,
@@ -31,7 +32,7 @@ from runtime.errors import (
 from runtime.files import file_sum
 from runtime.hosted import Hosted, pack_meta
 from runtime.path import Identity
-from runtime.setup import ME, M, OpenedJob
+from runtime.setup import OpenedJob
 from runtime.steps import Steps
 from runtime.tally import Tally
 from runtime.usage import max_rss_bytes
@@ -42,6 +43,8 @@ from stages.base import Item, Sink, Source, Stage, TensorSpec, UserError
 
 class InlineCrew:
     """All workers of a plan, without processes."""
+
+    shares_gpu_memory = False
 
     def __init__(self) -> None:
         self._plans: dict[str, WorkerPlan] = {}
@@ -192,7 +195,7 @@ class _Run:
                 if is_sink:
                     raise failed from error
                 item.failed = f"{name}: {failed.error}"
-                self._tally.failed(_told(failed))
+                self._tally.failed(item_failed(failed))
                 warn_of_failure(failed, self._tally)
             self._busy[worker] += time.monotonic() - began
             self._items[worker] += name == self._last_stage[worker]
@@ -269,19 +272,6 @@ def _failed(worker: str, stage: str, item: int | None, error: Exception) -> Stag
     reason = bounded(f"{type(error).__name__}: {error}", MAX_ERROR_CHARS)
     text = bounded("".join(traceback.format_exception(error)), MAX_TRACEBACK_CHARS)
     return StageFailed(worker, stage, item, reason, text)
-
-
-def _told(failed: StageFailed) -> ItemFailed:
-    assert failed.item is not None
-    return ItemFailed(
-        sender=failed.worker,
-        incarnation=0,
-        stage=failed.stage,
-        item=failed.item,
-        attempt=0,
-        error=failed.error,
-        traceback=failed.traceback,
-    )
 
 
 @contextmanager

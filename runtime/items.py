@@ -2,43 +2,36 @@
 
 Everything here belongs to the worker's main thread. Of the items that are ready, the one furthest
 along the path goes first, then the oldest; so a worker with several stages drains before it fills.
+
+On a CPU a run is done when the stage returns. On a GPU it is queued then, a few runs may be under
+way, and each is done when the worker's waiter says so: only then is anybody told.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-import traceback
+from collections import deque
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
-from ipc.messages import (
-    AnyMessage,
-    ItemAdmitted,
-    ItemFailed,
-    ItemReady,
-    ItemsDurable,
-    ItemWritten,
-    SlotFreed,
-)
-from ipc.records import ItemAttempt, TensorHandle
+from ipc.messages import ItemAdmitted, ItemReady, SlotFreed
 from ipc.setup_messages import OpenJob
-from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
-from runtime.files import file_sum
-from runtime.hosted import Hosted, pack_meta
+from runtime.hosted import Hosted
+from runtime.item_run import Helps, Run
 from runtime.ledger import Ledger
-from runtime.memory import JobMemory
+from runtime.memory import JobMemory, tensor_bytes
 from runtime.meter import Meter
 from runtime.outgoing import Outgoing, Send
 from runtime.path import Identity, JobPath
+from runtime.sink_items import SinkItems
 from runtime.trace import Recorder
-from runtime.turns import SinkTurns
-from stages.base import Item, Sink, Source
+from stages.base import Sink
+
+if TYPE_CHECKING:  # a worker without a GPU imports nothing of it
+    from runtime.gpu_queue import GpuQueue
 
 logger = logging.getLogger(__name__)
-
-SUPERVISOR = "supervisor"  # as a name to send to
 
 
 class JobItems:
@@ -54,14 +47,23 @@ class JobItems:
         meter: Meter,
         trace: Recorder,
         send: Send,
+        gpu: GpuQueue | None = None,
     ) -> None:
         self._identity = identity
         self._hosted = hosted
         self._ledger, self._meter, self._trace = ledger, meter, trace
-        self._send = send
+        self._send, self._gpu = send, gpu
         self._path = path = JobPath(job)
-        libraries = {stage.stage.library for stage in hosted.values()}
-        self._memory = JobMemory(identity["sender"], job.pools, job.owners, job.places, libraries)
+        self._memory = JobMemory(
+            identity["sender"],
+            job.pools,
+            job.owners,
+            job.places,
+            {stage.stage.library for stage in hosted.values()},
+            gpu.pools if gpu else None,
+        )
+        if gpu is not None:
+            gpu.make_ready(self._memory, hosted)
         self._outgoing = Outgoing(
             job,
             path,
@@ -72,14 +74,14 @@ class JobItems:
             send=send,
             take=self.take,
         )
-        self._turns = _turns(job, path, identity) if path.sink in hosted else None
+        self._sink = SinkItems.of(job, path, hosted, identity=identity, ledger=ledger, send=send)
+        self._helps = Helps(self._sink, ledger.tell, trace.part)
         self._queue: dict[tuple[int, int, int], ItemReady] = {}  # (-position, item, attempt)
-        self._attempts: dict[int, int] = {}  # of items that the sink took and that are not durable
-        self._work_dir = ""
-        if self._turns:
-            self._work_dir = hosted[path.sink].facts(job.facts).job.work_dir
+        self._under_way: deque[Run] = deque()  # the first one runs, the others are queued
         self._upstream = ", ".join(path.feeding(hosted)) or "the oldest item to be durable"
-        meter.start(job.job, identity["sender"], max(hosted, key=path.position))
+        last, nbytes = max(hosted, key=path.position), gpu.nbytes if gpu else 0
+        transports = self._memory.transports()
+        meter.start(job.job, identity["sender"], last, transports=transports, gpu_bytes=nbytes)
         self._idle_since = time.monotonic()
 
     def admit(self, message: ItemAdmitted) -> None:
@@ -103,43 +105,50 @@ class JobItems:
         self._ledger.take((ready.item, ready.attempt))
 
     def owns(self, pool: str) -> bool:
-        """Whether `pool` is this job's own pool here."""
-        return self._memory.slots is not None and self._memory.slots.name == pool
+        """Whether `pool` is one of this job's own pools here."""
+        return self._memory.owns(pool)
 
     def freed(self, message: SlotFreed) -> None:
         """A reader let go of a slot of ours."""
         self._outgoing.freed(message)
 
     def run_next(self) -> bool:
-        """Run the item whose turn it is; False if there is none."""
+        """Run the item whose turn it is, or queue it on the GPU; False if nothing can be done."""
         key = min((key for key in self._queue if self._is_turn(key)), default=None)
-        if key is None:
-            what, item = self._waits_for()
-            self._ledger.wait(what if item < 0 else f"{what} {item}")
-            self._trace.wait(what, item, self._idle_since)
+        if key is None or not self._has_room(self._hosted[self._queue[key].stage]):
+            if not self._under_way:
+                what, item = self._waits_for()
+                self._ledger.wait(what if item < 0 else f"{what} {item}")
+                self._trace.wait(what, item, self._idle_since)
             return False
         ready = self._queue.pop(key)
         hosted = self._hosted[ready.stage]
         if ready.failed and not isinstance(hosted.stage, Sink):
             self._pass_on(hosted, ready, ready.failed)
             return True
-        began = time.monotonic()
-        self._count(ready, waited_s=began - self._idle_since)
-        self._meter.run(began)
-        self._trace.run(ready.stage, ready.item, ready.attempt, began)
-        failed = self._run_item(hosted, ready)
-        self._idle_since = time.monotonic()
-        self._trace.ran(self._idle_since, failed=bool(failed))
-        took_s = self._idle_since - began
-        self._meter.ran(ready.stage, took_s)
-        logger.debug(
-            "ran stage=%s item=%d attempt=%d took_s=%.4f",
-            ready.stage,
-            ready.item,
-            ready.attempt,
-            took_s,
-        )
+        now = time.monotonic()
+        self._count(ready, waited_s=0.0 if self._under_way else now - self._idle_since)
+        run = Run(hosted, ready)
+        self._under_way.append(run)
+        if len(self._under_way) == 1:
+            self._begin(now)
+        if self._gpu is not None and self._gpu.takes(hosted):
+            self._queue_run(run)
+        else:
+            self._run_now(run)
+            self._end()
         return True
+
+    def end_done(self) -> None:
+        """End the runs that the GPU has done.
+
+        Raises:
+            GpuLost: it has failed at one, and cannot be used any more.
+        """
+        assert self._gpu is not None, "only a GPU worker is woken"
+        for run in self._gpu.done():
+            assert run is self._under_way[0], "one stream, one order"
+            self._end()
 
     def _is_turn(self, key: tuple[int, int, int]) -> bool:
         """Whether the item can run: a sink takes its items in order, all others need a slot.
@@ -148,131 +157,109 @@ class JobItems:
         still be on its way when the supervisor has admitted another for it.
         """
         position, item, attempt = key
-        if self._turns is not None and -position == self._path.position(self._path.sink):
-            return item == self._turns.next_item()
-        return self._memory.slots is None or self._memory.slots.can_lease(item, attempt)
+        if self._sink is not None and -position == self._path.position(self._path.sink):
+            return item == self._sink.next_item()
+        return self._memory.can_lease(item, attempt)
+
+    def _has_room(self, hosted: Hosted) -> bool:
+        """Whether a run can start now: what does not go to the GPU waits until that is done."""
+        if self._gpu is not None and self._gpu.takes(hosted):
+            return self._gpu.has_room(len(self._under_way))
+        return not self._under_way
 
     def _count(self, ready: ItemReady, *, waited_s: float) -> None:
         nbytes: dict[str, int] = {}
         for name in self._hosted[ready.stage].reads:
             if handle := ready.handles.get(name):
                 owner = self._memory.owner(handle.pool)
-                nbytes[owner] = nbytes.get(owner, 0) + self._memory.nbytes(handle)
+                nbytes[owner] = nbytes.get(owner, 0) + tensor_bytes(handle)
         self._meter.took(ready.sender, waited_s=waited_s, nbytes=nbytes)
 
     def _waits_for(self) -> tuple[str, int]:
         """Return what would let this worker go on, for people; of one item only, which one."""
         if not self._queue:
             return self._upstream, -1
-        if self._turns is not None and (item := self._turns.next_item()) is not None:
+        if self._sink is not None and (item := self._sink.next_item()) is not None:
             return "item", item
         return "a free slot", -1
 
-    def _run_item(self, hosted: Hosted, ready: ItemReady) -> str:
-        """Run the item and send it on; return why it is given up here, if it is."""
-        failed, done = "", ready
-        self._ledger.start((ready.item, ready.attempt))
-        try:
-            meta, written = self._run(hosted, ready)
-            done = replace(ready, handles=ready.handles | written, meta=meta)
-        except Exception as error:  # noqa: BLE001 - an item's failure is contained here
-            failed = self._report_failure(hosted.name, ready, error)
-        self._ledger.stop()
-        self._pass_on(hosted, done, failed or ready.failed)
-        if isinstance(hosted.stage, Sink):
-            try:
-                self._commit(hosted.stage)
-            except Exception as error:  # noqa: BLE001 - a full disk, for one
-                failed = self._report_failure(hosted.name, ready, error)
-        return failed
+    # --- one run ----------------------------------------------------------------------------------
 
-    def _pass_on(self, hosted: Hosted, done: ItemReady, failed: str) -> None:
+    def _begin(self, now: float) -> None:
+        """The first run under way begins: it is queued, or the one before it is done."""
+        ready = self._under_way[0].done
+        self._ledger.start((ready.item, ready.attempt))
+        self._meter.run(now)
+        self._trace.run(ready.stage, ready.item, ready.attempt, now)
+        self._began = now
+
+    def _run_now(self, run: Run) -> None:
+        """Run the stage; the run has failed if it raises."""
+        hosted, ready = run.hosted, run.done
+        try:
+            written = self._memory.lease(ready.item, ready.attempt, hosted.writes)
+            inputs = self._memory.views(ready.handles, hosted.reads, hosted.stage.library)
+            outputs = self._memory.views(written, hosted.writes, hosted.stage.library)
+            run.call(inputs, outputs, written, self._helps)
+        except Exception as error:  # noqa: BLE001 - an item's failure is contained here
+            run.failed = self._outgoing.report_failure(hosted.name, ready, error)
+
+    def _queue_run(self, run: Run) -> None:
+        """Have the stage queue its work between the copies in and out."""
+        assert self._gpu is not None
+        hosted, ready = run.hosted, run.done
+        written = self._memory.lease(ready.item, ready.attempt, hosted.writes)
+        queued = self._gpu.begin(hosted, ready.handles, written)
+        try:
+            run.call(queued.inputs, queued.outputs, written, self._helps)
+        except Exception as error:  # noqa: BLE001 - an item's failure is contained here
+            run.failed = self._outgoing.report_failure(hosted.name, ready, error)
+        self._gpu.end(queued, run, failed=bool(run.failed))
+        if not run.failed and not queued.leaving and self._outgoing.stays(hosted.name):
+            run.is_passed_on = True
+            self._outgoing.pass_on(
+                hosted.name, run.done, handles=run.done.handles, meta=run.done.meta, failed=""
+            )
+
+    def _end(self) -> None:
+        """The first run under way is done: tell everyone, and begin the next one."""
+        run = self._under_way.popleft()
+        self._ledger.stop()
+        self._pass_on(run.hosted, run.done, run.failed or run.done.failed, run.is_passed_on)
+        if isinstance(run.hosted.stage, Sink) and self._sink is not None:
+            try:
+                self._sink.commit()
+            except Exception as error:  # noqa: BLE001 - a full disk, for one
+                run.failed = self._outgoing.report_failure(run.hosted.name, run.done, error)
+        self._idle_since = now = time.monotonic()
+        self._trace.ran(now, failed=bool(run.failed))
+        self._meter.ran(run.hosted.name, now - self._began)
+        logger.debug(
+            "ran stage=%s item=%d attempt=%d took_s=%.4f",
+            run.hosted.name,
+            run.done.item,
+            run.done.attempt,
+            now - self._began,
+        )
+        if self._under_way:
+            self._begin(now)
+
+    def _pass_on(
+        self, hosted: Hosted, done: ItemReady, failed: str, is_passed_on: bool = False
+    ) -> None:
         """Let go of what the stage read, and send the item on."""
         if failed:
             self._memory.keep_for(done.item, done.attempt, done.handles)
         self._outgoing.let_go(hosted.name, hosted.reads, done)
-        self._outgoing.pass_on(
-            hosted.name, done, handles=done.handles, meta=done.meta, failed=failed
-        )
-
-    def _run(self, hosted: Hosted, ready: ItemReady) -> tuple[bytes, dict[str, TensorHandle]]:
-        stage = hosted.stage
-        written = self._memory.lease(ready.item, ready.attempt, hosted.writes)
-        inputs = self._memory.views(ready.handles, hosted.reads, stage.library)
-        outputs = self._memory.views(written, hosted.writes, stage.library)
-        if isinstance(stage, Source):
-            return pack_meta(stage.read(stage.keys()[ready.item], outputs)), written
-        item = Item(
-            index=ready.item,
-            attempt=ready.attempt,
-            meta=hosted.meta(ready.meta) if ready.meta else None,
-            failed=ready.failed,
-            progress=self._ledger.tell,
-            part=self._trace.part,
-        )
-        if isinstance(stage, Sink):
-            assert self._turns is not None
-            self._turns.took()
-            self._attempts[ready.item] = ready.attempt
-            units = stage.write(item, inputs, item.meta)
-            self._tell(
-                ItemWritten(
-                    **self._identity,
-                    item=item.index,
-                    attempt=item.attempt,
-                    units=units,
-                    failed=item.failed,
-                )
+        if not is_passed_on:
+            self._outgoing.pass_on(
+                hosted.name, done, handles=done.handles, meta=done.meta, failed=failed
             )
-            return ready.meta, written
-        return pack_meta(stage.run(inputs, outputs, item)), written
-
-    def _commit(self, sink: Sink[object, object, object]) -> None:
-        for durable in sink.commit():
-            items = tuple(
-                ItemAttempt(item=item, attempt=self._attempts.pop(item)) for item in durable.items
-            )
-            files = tuple(file_sum(self._work_dir, path) for path in durable.files)
-            counts = dict(durable.counts)
-            self._tell(ItemsDurable(**self._identity, items=items, files=files, counts=counts))
-            for one in items:
-                self._ledger.drop((one.item, one.attempt))
-
-    def _report_failure(self, stage: str, ready: ItemReady, error: Exception) -> str:
-        """Tell the supervisor, and return why the item is given up."""
-        reason = bounded(f"{type(error).__name__}: {error}", MAX_ERROR_CHARS)
-        text = bounded("".join(traceback.format_exception(error)), MAX_TRACEBACK_CHARS)
-        logger.error(
-            "failed stage=%s item=%d attempt=%d\n%s", stage, ready.item, ready.attempt, text
-        )
-        self._tell(
-            ItemFailed(
-                **self._identity,
-                stage=stage,
-                item=ready.item,
-                attempt=ready.attempt,
-                error=reason,
-                traceback=text,
-            )
-        )
-        return f"{stage}: {reason}"
-
-    def _tell(self, message: AnyMessage) -> None:
-        self._send(SUPERVISOR, message)
 
     def close(self) -> None:
         """Let go of all pools."""
         self._queue.clear()
         self._ledger.clear()
+        if self._gpu is not None:
+            self._gpu.close()
         self._memory.close()
-
-
-def _turns(job: OpenJob, path: JobPath, identity: Identity) -> SinkTurns:
-    replicas = path.workers(path.sink)
-    return SinkTurns(
-        num_items=job.num_items,
-        items_per_segment=job.items_per_segment,
-        replica=replicas.index(identity["sender"]),
-        num_replicas=len(replicas),
-        durable=job.durable,
-    )

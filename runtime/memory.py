@@ -3,93 +3,173 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from math import prod
+from typing import TYPE_CHECKING
 
 from ipc.host import MappedPool
 from ipc.pool import SlotPool
 from ipc.records import PoolAddress, TensorHandle, TensorPlace
+from runtime.transports import COPY, HOST, LOCAL, VIEW
 from runtime.views import Views
-from stages.base import ITEM_BYTES, Library
+from stages.base import ITEM_BYTES, Library, TensorSpec
+
+if TYPE_CHECKING:  # a worker without a GPU imports nothing of it
+    from runtime.gpu_memory import GpuPools
 
 
 class JobMemory:
-    """Opened once per job; gives views of slots, and keeps the leases of its own pool."""
+    """Opened once per job; gives views of slots, and keeps the leases of its own pools."""
 
     def __init__(
         self,
         worker: str,
         pools: Sequence[PoolAddress],
         owners: Mapping[str, str],
-        places: Sequence[TensorPlace],
+        places: Mapping[str, Sequence[TensorPlace]],
         libraries: set[Library],
+        gpu: GpuPools | None = None,
     ) -> None:
-        self._mapped = [MappedPool(pool, writable=pool.owner == worker) for pool in pools]
-        self._owners = owners
-        self._views = {
-            (mapped.address.name, library): Views(
-                mapped.array(), slot_bytes=mapped.address.slot_bytes, library=library
-            )
-            for mapped in self._mapped
-            for library in libraries
+        """Open the pools.
+
+        Args:
+            worker: who opens them.
+            pools: those that it writes or reads.
+            owners: pool -> worker, of all pools.
+            places: pool -> what lies in its slots, of `pools`.
+            libraries: whose views the stages want.
+            gpu: opens those that lie on GPUs, and makes the others fit for copies; None: the
+                stages see to copies themselves.
+        """
+        self._worker, self._owners, self._gpu = worker, owners, gpu
+        self._places = places
+        self._where = {  # own tensors: which pool, and where in its slots
+            place.name: (pool.name, place)
+            for pool in pools
+            if pool.owner == worker
+            for place in places[pool.name]
         }
-        self._places = {place.name: place for place in places}
-        own = next((pool for pool in pools if pool.owner == worker), None)
-        self.slots = SlotPool(own.name, num_slots=own.num_slots) if own else None
+        self._slots = {
+            pool.name: SlotPool(pool.name, num_slots=pool.num_slots)
+            for pool in pools
+            if pool.owner == worker
+        }
+        self._addresses = {pool.name: pool for pool in pools}
+        self._views: dict[tuple[str, Library], Views] = {}
+        self._mapped: list[MappedPool] = []
+        with ExitStack() as opened:  # if one cannot be opened, the others are closed
+            opened.callback(self.close)
+            for pool in pools:
+                self._open(pool, libraries)
+            opened.pop_all()
+
+    def _open(self, pool: PoolAddress, libraries: set[Library]) -> None:
+        size = pool.slot_bytes
+        if pool.gpu:
+            assert self._gpu is not None, "a worker without a GPU is sent no such pool"
+            data = self._gpu.open(pool)
+            if data is not None:
+                self._views[pool.name, "torch"] = Views(data, slot_bytes=size, library="torch")
+            return
+        mapped = MappedPool(pool, writable=pool.owner == self._worker)
+        self._mapped.append(mapped)
+        if self._gpu is not None:
+            mapped = self._mapped[-1] = self._gpu.pin(mapped)
+        for library in libraries:
+            self._views[pool.name, library] = Views(
+                mapped.array(), slot_bytes=size, library=library
+            )
+
+    # --- leases of our own slots ------------------------------------------------------------------
 
     def owner(self, pool: str) -> str:
         """Return the worker that owns `pool`."""
         return self._owners[pool]
 
-    def nbytes(self, handle: TensorHandle) -> int:
-        """Return the size of what `handle` names."""
-        return prod(handle.shape) * ITEM_BYTES[handle.dtype]
+    def owns(self, pool: str) -> bool:
+        """Whether `pool` is our own, of this job."""
+        return pool in self._slots
 
-    def lease(self, item: int, attempt: int, names: Sequence[str]) -> dict[str, TensorHandle]:
-        """Return handles of the tensors `names` of the item's slot, leased if it has none yet."""
-        if not names:
-            return {}
-        assert self.slots is not None, "a worker that writes has a pool"
-        slot = self.slots.slot_of(item, attempt)
+    def can_lease(self, item: int, attempt: int) -> bool:
+        """Whether there is a slot for the item in each of our pools."""
+        return all(slots.can_lease(item, attempt) for slots in self._slots.values())
+
+    def lease(self, item: int, attempt: int, names: Iterable[str]) -> dict[str, TensorHandle]:
+        """Return handles of our tensors `names` of the item, whose slots are leased if need be."""
+        return {name: self._handle(item, attempt, *self._where[name]) for name in names}
+
+    def _handle(self, item: int, attempt: int, pool: str, place: TensorPlace) -> TensorHandle:
+        slots = self._slots[pool]
+        slot = slots.slot_of(item, attempt)
         if slot is None:
-            readers = {reader for place in self._places.values() for reader in place.readers}
-            slot = self.slots.lease(item, attempt, readers)
-        return {name: self._handle(slot, self._places[name]) for name in names}
-
-    def _handle(self, slot: int, place: TensorPlace) -> TensorHandle:
-        assert self.slots is not None
+            readers = {reader for each in self._places[pool] for reader in each.readers}
+            slot = slots.lease(item, attempt, readers)
         return TensorHandle(
-            pool=self.slots.name,
-            slot=slot,
-            offset=place.offset,
-            shape=place.shape,
-            dtype=place.dtype,
+            pool=pool, slot=slot, offset=place.offset, shape=place.shape, dtype=place.dtype
         )
 
+    def free(self, pool: str, slot: int, item: int, attempt: int, reader: str) -> None:
+        """`reader` has let go of a slot of ours."""
+        self._slots[pool].free(slot, item, attempt, reader)
+
     def keep_for(self, item: int, attempt: int, handles: Mapping[str, TensorHandle]) -> None:
-        """Let the item's own slot, if any, be held only by the readers of these tensors."""
-        if self.slots is None or (slot := self.slots.slot_of(item, attempt)) is None:
-            return
-        mine = [name for name, handle in handles.items() if handle.pool == self.slots.name]
-        self.slots.keep_for(slot, {r for name in mine for r in self._places[name].readers})
+        """Let the item's slots here, if any, be held only by the readers of these tensors."""
+        for pool, slots in self._slots.items():
+            if (slot := slots.slot_of(item, attempt)) is None:
+                continue
+            kept = [self._where[name][1] for name, h in handles.items() if h.pool == pool]
+            slots.keep_for(slot, {reader for place in kept for reader in place.readers})
+
+    # --- tensors ----------------------------------------------------------------------------------
 
     def views(
-        self, handles: Mapping[str, TensorHandle], names: Sequence[str], library: Library
+        self, handles: Mapping[str, TensorHandle], names: Iterable[str], library: Library
     ) -> dict[str, object]:
-        """Return the tensors `names`, those that there are, as views."""
+        """Return the tensors `names`, those that there are and that lie in place, as views."""
         return {
             name: self._views[handles[name].pool, library].tensor(handles[name])
             for name in names
             if name in handles
         }
 
+    def is_in_place(self, pool: str) -> bool:
+        """Whether a stage on our GPU takes tensors of `pool` where they lie."""
+        return bool(self._addresses[pool].gpu) and (pool, "torch") in self._views
+
+    def elsewhere(self, names: Iterable[str]) -> dict[str, TensorSpec]:
+        """Return what, of the tensors `names`, may lie where a stage on our GPU cannot take it."""
+        wanted = set(names)
+        return {
+            place.name: TensorSpec(place.shape, place.dtype)
+            for pool, places in self._places.items()
+            for place in places
+            if place.name in wanted and not self.is_in_place(pool)
+        }
+
+    def pointer(self, handle: TensorHandle) -> int:
+        """Return the address of a tensor, for copies on a GPU."""
+        assert self._gpu is not None
+        start = self._gpu.pointer(handle.pool)
+        return start + handle.slot * self._addresses[handle.pool].slot_bytes + handle.offset
+
+    def transports(self) -> dict[str, str]:
+        """Return how the tensors of each worker get here, the fastest way that one takes."""
+        found = {}
+        for pool in sorted(self._addresses.values(), key=lambda one: bool(one.gpu)):
+            is_view = self.is_in_place(pool.name)
+            found[pool.owner] = (VIEW if is_view else COPY) if pool.gpu else HOST
+        return found | {self._worker: LOCAL}
+
     def close(self) -> None:
-        """Unmap everything.
+        """Close everything.
 
         Raises:
             BufferError: a stage has kept a view, which would dangle.
         """
         self._views.clear()
+        if self._gpu is not None:
+            self._gpu.close()
         for mapped in self._mapped:
             try:
                 mapped.close()
@@ -108,3 +188,8 @@ class JobMemory:
             raise BufferError(
                 f"a stage kept a view of pool {mapped.address.name}, which is lent for a run"
             ) from error
+
+
+def tensor_bytes(handle: TensorHandle) -> int:
+    """Return the size of what `handle` names."""
+    return prod(handle.shape) * ITEM_BYTES[handle.dtype]

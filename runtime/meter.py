@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ipc.records import JobUsage, LinkStats
+from runtime.transports import HOST, LOCAL
 from runtime.usage import max_rss_bytes
 
 
@@ -31,11 +32,28 @@ class Meter:
         self._gpu_peak_bytes = 0
         self.start(0, "", "")
 
-    def start(self, job: int, worker: str, last_stage: str) -> None:
-        """Begin anew: a job is open, whose items leave this worker after `last_stage`."""
+    def start(
+        self,
+        job: int,
+        worker: str,
+        last_stage: str,
+        *,
+        transports: Mapping[str, str] | None = None,
+        gpu_bytes: int = 0,
+    ) -> None:
+        """Begin anew: a job is open.
+
+        Args:
+            job: its number.
+            worker: whose counts these are.
+            last_stage: after it items leave this worker.
+            transports: how the tensors of each worker get here; of others it is host memory.
+            gpu_bytes: what pools and copies take of the GPU, beside torch.
+        """
         with self._lock:
             self._job = job
             self._worker, self._last_stage = worker, last_stage
+            self._transports, self._gpu_bytes = {worker: LOCAL, **(transports or {})}, gpu_bytes
             self._items = 0
             self._busy_s = 0.0
             self._running_since: float | None = None
@@ -84,13 +102,13 @@ class Meter:
         cuda = getattr(torch, "cuda", None)
         if cuda is not None and hasattr(cuda, "is_initialized") and cuda.is_initialized():
             with suppress(RuntimeError):  # a GPU that is lost tells nothing; the heart goes on
-                self._gpu_peak_bytes = int(cuda.max_memory_allocated())
+                self._gpu_peak_bytes = int(cuda.max_memory_allocated()) + self._gpu_bytes
         return self._gpu_peak_bytes
 
     def _link(self, peer: str, taken: _Taken) -> LinkStats:
         return LinkStats(
             peer=peer,
-            transport="local" if peer == self._worker else "host",
+            transport=self._transports.get(peer, HOST),
             items=taken.items,
             bytes=taken.bytes,
             wait_s=taken.wait_s,

@@ -1,17 +1,23 @@
-"""What leaves a worker when an item is done there: the item itself, and its readers' leases."""
+"""What leaves a worker when an item is done there: the item, its readers' leases, bad news."""
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ipc.messages import AnyMessage, ItemReady, SlotFreed
+from ipc.messages import AnyMessage, ItemFailed, ItemReady, SlotFreed
 from ipc.records import TensorHandle
 from ipc.setup_messages import OpenJob
+from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
 from runtime.ledger import Ledger
 from runtime.memory import JobMemory
 from runtime.path import Identity, JobPath
 from runtime.routes import Route, Rule, Sends
 
+logger = logging.getLogger(__name__)
+
+SUPERVISOR = "supervisor"  # as a name to send to
 Send = Callable[[str, AnyMessage], None]  # to a worker by name
 
 
@@ -37,9 +43,12 @@ class Outgoing:
         self._take = take  # an item that stays in this worker
         self._routes: dict[str, Route] = {}  # by the stage that they lead to
         self._following: dict[str, str | None] = {}
+        self._stays: set[str] = set()  # stages whose items stay in this worker
         for stage in stages:
             following = self._following[stage] = path.following(stage)
             if following is not None:
+                if path.workers(following) == path.workers(stage) and following != path.sink:
+                    self._stays.add(stage)
                 self._routes[following] = Route(
                     following,
                     path.workers(following),
@@ -47,6 +56,10 @@ class Outgoing:
                     items_per_segment=job.items_per_segment,
                     owner=memory.owner,
                 )
+
+    def stays(self, stage: str) -> bool:
+        """Whether what `stage` has done goes to a stage of this very worker."""
+        return stage in self._stays
 
     def let_go(self, stage: str, reads: Sequence[str], ready: ItemReady) -> None:
         """Tell every owner of what `stage` read of this item that it has let go."""
@@ -70,8 +83,7 @@ class Outgoing:
 
     def freed(self, message: SlotFreed) -> None:
         """A reader let go of a slot of ours; its worker may get its next item for that."""
-        assert self._memory.slots is not None, "only an owner is told"
-        self._memory.slots.free(message.slot, message.item, message.attempt, message.reader)
+        self._memory.free(message.pool, message.slot, message.item, message.attempt, message.reader)
         if route := self._routes.get(message.reader):
             self._ledger.freed((message.item, message.attempt))
             self._dispatch(route.freed(message.item, message.attempt))
@@ -99,6 +111,24 @@ class Outgoing:
             failed=failed,
         )
         self._dispatch(self._routes[following].offer(onward))
+
+    def report_failure(self, stage: str, ready: ItemReady, error: Exception) -> str:
+        """Tell the supervisor, and return why the item is given up."""
+        reason = bounded(f"{type(error).__name__}: {error}", MAX_ERROR_CHARS)
+        text = bounded("".join(traceback.format_exception(error)), MAX_TRACEBACK_CHARS)
+        logger.error(
+            "failed stage=%s item=%d attempt=%d\n%s", stage, ready.item, ready.attempt, text
+        )
+        failed = ItemFailed(
+            **self._identity,
+            stage=stage,
+            item=ready.item,
+            attempt=ready.attempt,
+            error=reason,
+            traceback=text,
+        )
+        self._send(SUPERVISOR, failed)
+        return f"{stage}: {reason}"
 
     def _dispatch(self, sends: Sends) -> None:
         for worker, ready in sends:

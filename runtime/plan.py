@@ -6,43 +6,19 @@ configuration and the host, then `make_plan` from the reads, writes and shapes o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
 
-from ipc.host import align
-from ipc.records import StageDescription, StageMemory, StageTensor, TensorPlace
+from ipc.records import StageDescription, StageMemory, StageTensor
 from runtime.config import PipelineConfig
 from runtime.errors import ConfigError, PlanError
 from runtime.host import Gpu, Host
 from runtime.plan_memory import DeviceMemory, check_memory, plan_memory
+from runtime.plan_pools import LinkPlan, PoolPlan, Reach, plan_links, plan_pools
+from runtime.transports import HOST
 from runtime.worker_plan import WorkerPlan
 from stages.base import ITEM_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class PoolPlan:
-    """The slots of one worker: what lies in each, and who reads it."""
-
-    owner: str
-    num_slots: int
-    slot_bytes: int
-    places: tuple[TensorPlace, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the whole pool."""
-        return self.num_slots * self.slot_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class LinkPlan:
-    """Who may send items to whom, and how their tensors get there."""
-
-    sender: str
-    receiver: str
-    transport: str  # "local" | "host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +38,16 @@ class Plan:
     @property
     def pool_bytes(self) -> int:
         """Shared host memory of all pools."""
-        return sum(pool.nbytes for pool in self.pools)
+        return sum(pool.nbytes for pool in self.pools if pool.gpu is None)
 
-    def pools_of(self, worker: str) -> list[str]:
-        """Return the owners of the pools that `worker` writes or reads."""
-        stages = next(plan.stages for plan in self.workers if plan.name == worker)
+    def pools_of(self, worker: str) -> list[PoolPlan]:
+        """Return the pools that `worker` writes or reads."""
+        plans = {plan.name: plan for plan in self.workers}
         return [
-            pool.owner
+            pool
             for pool in self.pools
             if pool.owner == worker
-            or any(set(place.readers) & set(stages) for place in pool.places)
+            or pool.is_read_by(plans[worker], plans[pool.owner], self.path[-1])
         ]
 
     def workers_of(self, stage: str) -> list[str]:
@@ -141,19 +117,22 @@ def make_plan(
     num_items: int,
     memory: Mapping[str, Sequence[StageMemory]],
     warnings: Iterable[str] = (),
+    unreachable: Collection[tuple[str, str]] = (),
 ) -> Plan:
-    """Return the whole plan of one job.
+    """Return the whole plan of one job. `unreachable`: (owner, reader) that cannot share a GPU.
 
     Raises:
         ConfigError: the stages do not fit together, or `run.window` is too small.
-        PlanError: it does not fit into this host's memory, or a GPU's.
+        PlanError: it does not fit into this host's memory, or a GPU's, or what is required of the
+            transports cannot be had.
     """
     stages = {description.name: description for description in descriptions}
     path = tuple(config.stages)
     check_path(path, stages, tensors)
     per_segment = stages[path[-1]].items_per_segment
     window = _window(config, workers, per_segment)
-    pools = _pools(workers, stages, tensors, num_slots=min(window, num_items))
+    reach = Reach(host, config.run.require, unreachable)
+    pools = plan_pools(workers, stages, tensors, reach, num_slots=min(window, num_items))
     plan = Plan(
         workers=tuple(workers),
         path=path,
@@ -161,11 +140,13 @@ def make_plan(
         num_items=num_items,
         items_per_segment=per_segment,
         pools=pools,
-        memory=plan_memory(workers, memory, host, sum(pool.nbytes for pool in pools)),
-        links=_links(path, workers),
+        memory=plan_memory(workers, memory, host, pools),
+        links=plan_links(path, workers, pools, reach),
         warnings=tuple(warnings),
     )
     _check_links(plan, stages)
+    if config.run.require == "cuda":
+        _require_cuda(plan)
     check_memory(config.pipeline, plan.memory, num_slots=min(window, num_items))
     return plan
 
@@ -223,48 +204,6 @@ def _window(config: PipelineConfig, workers: Sequence[WorkerPlan], per_segment: 
     return config.run.window
 
 
-def _pools(
-    workers: Sequence[WorkerPlan],
-    stages: dict[str, StageDescription],
-    tensors: Sequence[StageTensor],
-    *,
-    num_slots: int,
-) -> tuple[PoolPlan, ...]:
-    pools = []
-    for worker in workers:
-        places: list[TensorPlace] = []
-        offset = 0
-        for tensor in tensors:
-            if tensor.stage not in worker.stages:
-                continue
-            readers = tuple(n for n, stage in stages.items() if tensor.name in stage.reads)
-            places.append(
-                TensorPlace(
-                    name=tensor.name,
-                    offset=offset,
-                    shape=tensor.shape,
-                    dtype=tensor.dtype,
-                    readers=readers,
-                )
-            )
-            offset += align(prod(tensor.shape) * ITEM_BYTES[tensor.dtype])
-        if places:
-            pools.append(PoolPlan(worker.name, num_slots, offset, tuple(places)))
-    return tuple(pools)
-
-
-def _links(path: Sequence[str], workers: Sequence[WorkerPlan]) -> tuple[LinkPlan, ...]:
-    links = []
-    for stage, following in pairwise(path):
-        senders = [worker.name for worker in workers if stage in worker.stages]
-        receivers = [worker.name for worker in workers if following in worker.stages]
-        if senders == receivers:  # grouped: an item stays where it is
-            links += [LinkPlan(name, name, "local") for name in senders]
-        else:
-            links += [LinkPlan(s, r, "host") for s in senders for r in receivers]
-    return tuple(dict.fromkeys(links))
-
-
 def _check_links(plan: Plan, stages: dict[str, StageDescription]) -> None:
     """A sender learns from `SlotFreed` that an item is done with; so there must be one."""
     for stage, following in pairwise(plan.path):
@@ -274,4 +213,15 @@ def _check_links(plan: Plan, stages: dict[str, StageDescription]) -> None:
             raise ConfigError(
                 f"stages.{following}: reads nothing that {sender.name.partition('/')[0]} writes; "
                 "each stage must read something of the worker before it"
+            )
+
+
+def _require_cuda(plan: Plan) -> None:
+    """Refuse a plan in which two GPU workers would send tensors through host memory."""
+    on_gpu = {worker.name for worker in plan.workers if worker.gpu}
+    for link in plan.links:
+        if {link.sender, link.receiver} <= on_gpu and link.transport == HOST:
+            raise PlanError(
+                f"run.require: {link.receiver} cannot read the GPU memory of {link.sender}, and "
+                "host memory is refused by `require: cuda`; `runpipe doctor` shows what works here"
             )

@@ -9,6 +9,7 @@ from ipc.records import StageMemory
 from runtime.cli_table import nbytes_text
 from runtime.errors import PlanError
 from runtime.host import Gpu, Host
+from runtime.plan_pools import PoolPlan
 from runtime.worker_plan import WorkerPlan
 
 # About what CUDA takes of a GPU for each process, before any tensor.
@@ -36,7 +37,7 @@ def plan_memory(
     workers: Sequence[WorkerPlan],
     memory: Mapping[str, Sequence[StageMemory]],
     host: Host,
-    pool_bytes: int,
+    pools: Sequence[PoolPlan],
 ) -> tuple[DeviceMemory, ...]:
     """Return what the host and each GPU that is used must have.
 
@@ -44,21 +45,21 @@ def plan_memory(
         workers: of the plan.
         memory: what the stages of each worker say.
         host: this machine.
-        pool_bytes: of all pools, which lie in host memory.
+        pools: of all workers.
     """
     gpus = sorted({w.gpu for w in workers if w.gpu}, key=lambda gpu: gpu.index)
     on_host = _taken(None, workers, memory)
     return (
-        DeviceMemory("host", pool_bytes, *on_host, 0, host.memory_bytes),
-        *(_of_gpu(gpu, workers, memory) for gpu in gpus),
+        DeviceMemory("host", _pool_bytes(pools, None), *on_host, 0, host.memory_bytes),
+        *(_of_gpu(gpu, workers, memory, _pool_bytes(pools, gpu)) for gpu in gpus),
     )
 
 
 def check_memory(pipeline: str, devices: Sequence[DeviceMemory], *, num_slots: int) -> None:
     """Refuse a plan that cannot fit.
 
-    Host memory must hold everything. On a GPU the weights must fit; for the rest `prepare` takes
-    smaller items.
+    Host memory must hold everything. On a GPU weights and pools must fit; for the rest `prepare`
+    takes smaller items.
 
     Raises:
         PlanError: with the numbers, and what to change.
@@ -78,6 +79,12 @@ def check_memory(pipeline: str, devices: Sequence[DeviceMemory], *, num_slots: i
                 f"{pipeline}: the weights need {nbytes_text(fixed)} of {device.device}'s memory, "
                 f"and {nbytes_text(device.free_bytes)} are free; use another GPU, or free this one"
             )
+        if fixed + device.pool_bytes > device.free_bytes:
+            raise PlanError(
+                f"{pipeline}: weights and the pools of {num_slots} items under way need "
+                f"{nbytes_text(fixed + device.pool_bytes)} of {device.device}'s memory, and "
+                f"{nbytes_text(device.free_bytes)} are free; {_advice(device)}"
+            )
 
 
 def _advice(device: DeviceMemory) -> str:
@@ -86,12 +93,19 @@ def _advice(device: DeviceMemory) -> str:
     return "make items smaller, as `video.pairs` and `video.segment_windows` do for video"
 
 
+def _pool_bytes(pools: Sequence[PoolPlan], gpu: Gpu | None) -> int:
+    return sum(pool.nbytes for pool in pools if pool.gpu == gpu)
+
+
 def _of_gpu(
-    gpu: Gpu, workers: Sequence[WorkerPlan], memory: Mapping[str, Sequence[StageMemory]]
+    gpu: Gpu,
+    workers: Sequence[WorkerPlan],
+    memory: Mapping[str, Sequence[StageMemory]],
+    pool_bytes: int,
 ) -> DeviceMemory:
     contexts = CONTEXT_BYTES * sum(worker.gpu == gpu for worker in workers)
     weights, work = _taken(gpu, workers, memory)
-    return DeviceMemory(f"cuda:{gpu.index}", 0, weights, work, contexts, gpu.free_bytes)
+    return DeviceMemory(f"cuda:{gpu.index}", pool_bytes, weights, work, contexts, gpu.free_bytes)
 
 
 def _taken(

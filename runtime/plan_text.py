@@ -30,7 +30,7 @@ def _workers(plan: Plan) -> list[str]:
 
 def _pools(plan: Plan) -> list[str]:
     rows = [
-        f"{pool.owner:24} {'host':8} {pool.num_slots:>7} {_mib(pool.slot_bytes):>12} "
+        f"{pool.owner:24} {pool.memory:8} {pool.num_slots:>7} {_mib(pool.slot_bytes):>12} "
         f"{_mib(pool.nbytes):>12}  {', '.join(place.name for place in pool.places)}"
         for pool in plan.pools
     ]

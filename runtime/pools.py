@@ -1,4 +1,4 @@
-"""The host pools of one job, as their maker holds them."""
+"""The pools of one job: those in host memory made here, those on GPUs by their owners."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from contextlib import ExitStack
 from ipc.errors import NoMemory
 from ipc.host import HostPool
 from ipc.records import PoolAddress
+from ipc.setup_messages import MakePool, PoolMade
+from runtime.crew import ME, Crew
 from runtime.errors import PlanError
 from runtime.host import ROOT, usable_memory
 from runtime.plan import Plan
 
 
 def make_pools(plan: Plan, names: Mapping[str, str], stack: ExitStack) -> dict[str, PoolAddress]:
-    """Make all pools of a job, and return their addresses by owner.
+    """Make all pools of a job that lie in host memory, and return their addresses by owner.
 
     Args:
         plan: of the job.
@@ -32,6 +34,8 @@ def make_pools(plan: Plan, names: Mapping[str, str], stack: ExitStack) -> dict[s
         )
     addresses = {}
     for pool in plan.pools:
+        if pool.gpu is not None:
+            continue
         try:
             made = HostPool(
                 names[pool.owner],
@@ -43,4 +47,34 @@ def make_pools(plan: Plan, names: Mapping[str, str], stack: ExitStack) -> dict[s
             raise PlanError(str(error)) from error
         stack.callback(made.close)
         addresses[pool.owner] = made.address
+    return addresses
+
+
+def make_gpu_pools(plan: Plan, names: Mapping[str, str], crew: Crew) -> dict[str, PoolAddress]:
+    """Have all GPU workers make their pools, and return the addresses by owner.
+
+    A worker that needs none gives its old one up.
+
+    Raises:
+        PlanError: a GPU refused the memory.
+    """
+    needed = {pool.owner: pool for pool in plan.pools if pool.gpu is not None}
+    questions = {}
+    for worker in plan.workers:
+        if worker.gpu is not None:
+            pool = needed.get(worker.name)
+            questions[worker.name] = MakePool(
+                **ME,
+                pool=names[worker.name],
+                num_slots=pool.num_slots if pool else 0,
+                slot_bytes=pool.slot_bytes if pool else 0,
+            )
+    if not questions:
+        return {}
+    addresses: dict[str, PoolAddress] = {}
+    for owner, made in crew.ask(PoolMade, questions).items():
+        if made.error and owner in needed:
+            raise PlanError(f"{owner}: no pool on {needed[owner].memory}: {made.error}")
+        for address in made.address:
+            addresses[owner] = address
     return addresses

@@ -6,9 +6,8 @@ The same for worker processes and inline: a `Crew` is whoever answers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
 
 from ipc.messages import AnyMessage
 from ipc.records import StageDescription, StageUse
@@ -26,36 +25,16 @@ from ipc.setup_messages import (
 )
 from runtime.config import PipelineConfig
 from runtime.config_errors import key_hint
+from runtime.crew import ME, Crew, M
 from runtime.errors import ConfigError, PlanError
 from runtime.host import Host
 from runtime.hosted import pack
-from runtime.path import Identity
 from runtime.plan import Plan, check_path, make_plan, plan_workers
+from runtime.reach import try_pairs
 from runtime.worker_plan import WorkerPlan
 from stages.base import Job
 
 logger = logging.getLogger(__name__)
-
-ME = Identity(sender="supervisor", incarnation=0)
-M = TypeVar("M", bound=AnyMessage)
-
-
-class Crew(Protocol):
-    """The workers of a pipeline, wherever they are."""
-
-    def start(self, plans: Sequence[WorkerPlan]) -> None:
-        """Make the workers."""
-
-    def device(self, plan: WorkerPlan) -> str:
-        """Return what the worker calls its device."""
-
-    def ask(self, kind: type[M], questions: Mapping[str, AnyMessage]) -> dict[str, M]:
-        """Send each worker its message, and return the answers, all of this kind.
-
-        Raises:
-            ConfigError: it is the user's to mend.
-            StageFailed, WorkerDied, WorkerHung: it is not.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +59,8 @@ class Setup:
         self.versions: dict[str, str] = {}
         self._descriptions: list[StageDescription] = []
         self._loaded = False
+        self._tried: set[tuple[str, str]] = set()  # (owner, reader)
+        self._unreachable: dict[tuple[str, str], str] = {}  # likewise -> why
 
     def describe(self) -> None:
         """Start the workers, once for all jobs; build the stages, check that they fit together.
@@ -153,7 +134,8 @@ class Setup:
             list(dict.fromkeys(t for answer in specified.values() for t in answer.tensors)),
             memory={name: answer.memory for name, answer in specified.items()},
             num_items=opened.num_items,
-            warnings=(*self._warnings, *opened.warnings, *warnings),
+            warnings=(*self._warnings, *self._fallbacks(), *opened.warnings, *warnings),
+            unreachable=self._unreachable,
         )
         return OpenedJob(
             job=job,
@@ -182,6 +164,7 @@ class Setup:
             PlanError: not even the smallest items fit, or `run.strict` asks for these.
         """
         warnings: list[str] = []
+        opened = self._connect(opened)
         while True:
             question = Prepare(**ME, facts=opened.facts, size=opened.item_size)
             size = min(answer.size for answer in self._ask_all(Prepared, question).values())
@@ -196,6 +179,36 @@ class Setup:
             if smaller.item_size >= opened.item_size:
                 raise PlanError(f"{warning}, and the source makes none so small")
             opened = smaller
+
+    def _connect(self, opened: OpenedJob) -> OpenedJob:
+        """Have all pairs of workers that are to share GPU memory try it; plan anew without these.
+
+        What the driver says of its GPUs need not hold for two containers, or for parts of a GPU.
+        """
+        plans = {plan.name: plan for plan in self.workers}
+        pairs = {
+            (pool.owner, reader.name)
+            for pool in opened.plan.pools
+            for reader in self.workers
+            if pool.gpu
+            and reader.name != pool.owner
+            and pool.is_read_by(reader, plans[pool.owner], opened.plan.path[-1])
+        } - self._tried
+        if not pairs or not self._crew.shares_gpu_memory:
+            return opened
+        self._tried |= pairs
+        failed = try_pairs(self._crew, pairs)
+        if not failed:
+            return opened
+        self._unreachable |= failed
+        self._refuse_if_strict(self._fallbacks())
+        return self.open(opened.job)
+
+    def _fallbacks(self) -> list[str]:
+        return [
+            f"{reader} cannot read the GPU memory of {owner}, and takes host memory: {why}"
+            for (owner, reader), why in sorted(self._unreachable.items())
+        ]
 
     def _refuse_if_strict(self, warnings: Sequence[str]) -> None:
         if self._config.run.strict and warnings:

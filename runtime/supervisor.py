@@ -18,17 +18,18 @@ from ipc.messages import (
     ItemWritten,
     PeerDied,
 )
-from ipc.records import JobUsage, Peer
+from ipc.records import JobUsage, Peer, PoolAddress
 from ipc.setup_messages import CloseJob, Finish, Finished, JobClosed, JobOpened, OpenJob
 from runtime.account import stage_failed, warn_of_failure
 from runtime.admission import Admission
 from runtime.config import PipelineConfig
+from runtime.crew import ME
 from runtime.errors import RunpipeError, StageFailed, WorkerDied, WorkerHung
 from runtime.fleet import Fleet
 from runtime.plan import Plan
-from runtime.pools import make_pools
+from runtime.pools import make_gpu_pools, make_pools
 from runtime.run_trace import RunTrace
-from runtime.setup import ME, OpenedJob
+from runtime.setup import OpenedJob
 from runtime.tally import Tally
 
 logger = logging.getLogger(__name__)
@@ -113,12 +114,10 @@ class Supervisor:
         self._num_jobs += 1
         self._job = self._num_jobs
         plan = opened.plan
-        names = {
-            name: f"{name}.{worker.incarnation}@host#{self._num_jobs}"
-            for name, worker in self._fleet.workers.items()
-        }
-        addresses = make_pools(plan, names, pools)
-        traces = trace.open({worker: f"{name}.trace" for worker, name in names.items()})
+        addresses = self._make_pools(plan, pools)
+        traces = trace.open(
+            {name: f"{self._pool_name(name)}.trace" for name in self._fleet.workers}
+        )
         peers = tuple(
             Peer(
                 worker=worker.plan.name,
@@ -129,16 +128,18 @@ class Supervisor:
             for worker in self._fleet.workers.values()
         )
         round_robin = tuple(n for n, s in self._config.stages.items() if s.assign == "round_robin")
-        places = {pool.owner: pool.places for pool in plan.pools}
-        questions = {
-            worker.name: OpenJob(
+        places = {(pool.owner, bool(pool.gpu)): pool.places for pool in plan.pools}
+        questions = {}
+        for worker in plan.workers:
+            mine = [(pool.owner, bool(pool.gpu)) for pool in plan.pools_of(worker.name)]
+            questions[worker.name] = OpenJob(
                 **ME,
                 job=self._job,
                 facts=opened.facts,
                 path=plan.path,
-                pools=tuple(addresses[owner] for owner in plan.pools_of(worker.name)),
-                owners={address.name: owner for owner, address in addresses.items()},
-                places=places.get(worker.name, ()),
+                pools=tuple(addresses[pool] for pool in mine),
+                owners={address.name: owner for (owner, _on_gpu), address in addresses.items()},
+                places={addresses[pool].name: places[pool] for pool in mine},
                 peers=peers,
                 round_robin=round_robin,
                 items_per_segment=plan.items_per_segment,
@@ -146,9 +147,18 @@ class Supervisor:
                 durable=(),
                 trace=traces[worker.name],
             )
-            for worker in plan.workers
-        }
         self._fleet.ask(JobOpened, questions)
+
+    def _make_pools(self, plan: Plan, stack: ExitStack) -> dict[tuple[str, bool], PoolAddress]:
+        """Return the address of each pool, by owner and whether it lies on a GPU."""
+        names = {name: self._pool_name(name) for name in self._fleet.workers}
+        on_host = make_pools(plan, {name: f"{n}@host" for name, n in names.items()}, stack)
+        on_gpu = make_gpu_pools(plan, {name: f"{n}@cuda" for name, n in names.items()}, self._fleet)
+        found = {(owner, False): address for owner, address in on_host.items()}
+        return found | {(owner, True): address for owner, address in on_gpu.items()}
+
+    def _pool_name(self, worker: str) -> str:
+        return f"{worker}.{self._fleet.workers[worker].incarnation}#{self._num_jobs}"
 
     def _run_items(self, opened: OpenedJob, admission: Admission, tally: Tally) -> None:
         sources = opened.plan.workers_of(opened.plan.path[0])

@@ -20,9 +20,12 @@ from stages.base import ITEM_BYTES, Library, TensorSpec
 class Views:
     """All bytes of one pool, and the tensors in them. Made once per pool and library."""
 
-    def __init__(self, data: NDArray[np.uint8], *, slot_bytes: int, library: Library) -> None:
+    def __init__(self, data: object, *, slot_bytes: int, library: Library) -> None:
+        """Take all bytes of the pool: a numpy array, or what `gpu_bytes` returns."""
         self._slot_bytes = slot_bytes
-        self._data: Any = _as_torch(data) if library == "torch" else data
+        self._data: Any = data
+        if library == "torch" and isinstance(data, np.ndarray):
+            self._data = _as_torch(data)
         self._library = library
 
     def tensor(self, handle: TensorHandle) -> object:
@@ -36,6 +39,34 @@ class Views:
         if self._library == "torch":
             return _torch_dtype(name)
         return np.dtype("uint16" if name == "bfloat16" else name)
+
+
+def gpu_bytes(pointer: int, nbytes: int) -> object:
+    """Return memory of the current GPU as torch sees it, uint8; it must outlive the tensor."""
+    import torch
+
+    return torch.as_tensor(_GpuBytes(pointer, nbytes), device="cuda")
+
+
+def compute_on(stream: int) -> None:
+    """Make this CUDA stream torch's current one, in this thread."""
+    import torch
+
+    external: Any = torch.cuda.ExternalStream  # untyped
+    torch.cuda.set_stream(external(stream))
+
+
+class _GpuBytes:
+    """What `__cuda_array_interface__` asks for; it has no bfloat16, so: bytes."""
+
+    def __init__(self, pointer: int, nbytes: int) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (nbytes,),
+            "typestr": "|u1",
+            "data": (pointer, False),
+            "version": 3,
+            "strides": None,
+        }
 
 
 def empty(spec: TensorSpec, libraries: Iterable[Library]) -> dict[Library, object]:

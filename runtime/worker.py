@@ -16,15 +16,27 @@ from contextlib import ExitStack
 
 import zmq
 
-from ipc.channel import Inbox, Outbox, Watch
+from ipc.channel import Inbox, Outbox
 from ipc.errors import PeerLost, ProtocolError
-from ipc.messages import AnyMessage, ItemAdmitted, ItemReady, SlotFreed, Stop
-from ipc.setup_messages import CloseJob, JobClosed, JobOpened, OpenJob, SetupFailed, Started
+from ipc.messages import AnyMessage, ItemAdmitted, ItemReady, SlotFreed, Stop, Woken
+from ipc.setup_messages import (
+    CloseJob,
+    JobClosed,
+    JobOpened,
+    Load,
+    MakePool,
+    OpenJob,
+    SetupFailed,
+    Started,
+    TryPools,
+)
 from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
-from runtime.items import SUPERVISOR, JobItems
+from runtime.gpu_side import GpuSide
+from runtime.items import JobItems
 from runtime.ledger import Ledger
 from runtime.logs import worker_logs
 from runtime.meter import Meter
+from runtime.outgoing import SUPERVISOR
 from runtime.path import Identity
 from runtime.pulse import Pulse
 from runtime.steps import Steps
@@ -55,10 +67,10 @@ class Worker:
         with ExitStack() as stack:
             self._zmq_context = stack.enter_context(zmq.Context())
             self._inbox = stack.enter_context(Inbox(self._zmq_context, self._endpoint))
-            self._watch = Watch(self._inbox)
             stack.callback(self._close_outboxes)
             stack.callback(self._trace.close)
             self._outboxes[SUPERVISOR] = Outbox(self._zmq_context, self._supervisor)
+            self._gpu = GpuSide(self._identity, self._zmq_context, self._inbox)
             pulse = Pulse(
                 self._zmq_context,
                 self._ledger,
@@ -70,14 +82,20 @@ class Worker:
             )
             pulse.start()
             stack.callback(pulse.stop)
+            stack.callback(self._gpu.close)
             stack.callback(self._steps.close)
             self._tell(Started(**self._identity))
             self._serve()
 
     def _serve(self) -> None:
+        # What wakes an idle worker it acts upon at once. To look first whether more has come would
+        # be an eighth of the whole way from the sender to here.
         while self._take_messages():
-            if self._job is None or not self._job.run_next():
-                self._watch.wait(timeout_s=None)
+            while not self._stopped and not self._run_next():
+                self._handle(self._inbox.wait())
+
+    def _run_next(self) -> bool:
+        return self._job is not None and self._job.run_next()
 
     def _take_messages(self) -> bool:
         """Handle all that has come; False after `Stop`."""
@@ -94,6 +112,9 @@ class Worker:
             case SlotFreed():
                 if self._job is not None and self._job.owns(message.pool):
                     self._job.freed(message)  # else of a job that is closed by now
+            case Woken():
+                if self._job is not None:
+                    self._job.end_done()
             case Stop():
                 self._stopped = True
             case _:
@@ -146,6 +167,11 @@ class Worker:
                 return self._open(message)
             case CloseJob():
                 return self._close()
+            case MakePool() | TryPools():
+                return self._gpu.answer(message)
+            case Load() if message.device != "cpu":
+                self._gpu.open()
+                return self._steps.answer(message)
             case _:
                 return self._steps.answer(message)
 
@@ -162,6 +188,7 @@ class Worker:
             meter=self._meter,
             trace=self._trace,
             send=self._send,
+            gpu=self._gpu.queue(),
         )
         return JobOpened(**self._identity)
 

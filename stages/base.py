@@ -140,7 +140,9 @@ class Stage(_Base[TensorT, FactsT, MetaT]):
     ) -> MetaT:
         """Write every element of `outputs`; never write `inputs`. Return the meta that travels on.
 
-        The work is done when this returns. Deterministic, given inputs and (seed, item.index).
+        The work is done when this returns; or, where all tensors lie on the stage's own GPU, it may
+        be queued on torch's current stream, and nobody waits for it here. Deterministic, given
+        inputs and (seed, item.index).
         """
 
 

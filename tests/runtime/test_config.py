@@ -92,6 +92,7 @@ def test_a_dump_has_every_default_and_loads_as_the_same(here):
         "stop_grace_s": 10.0,
         "threads": "auto",
         "trace": True,
+        "require": None,
         "strict": False,
     }
     assert yaml.safe_load(text)["stages"]["read"] == {

@@ -15,14 +15,15 @@ from ipc.records import Peer, StageUse
 from ipc.setup_messages import OpenJob
 from runtime.admission import Admission
 from runtime.config import parse_config
+from runtime.crew import ME
 from runtime.host import Host
 from runtime.hosted import build, pack
-from runtime.items import SUPERVISOR, JobItems
+from runtime.items import JobItems
 from runtime.ledger import Ledger
 from runtime.meter import Meter
+from runtime.outgoing import SUPERVISOR
 from runtime.plan import make_plan, plan_workers
 from runtime.pools import make_pools
-from runtime.setup import ME
 from runtime.trace import Recorder
 from stages.base import Job
 from tests.fakes import Facts
@@ -104,9 +105,9 @@ class Network:
             job=1,
             facts=facts,
             path=plan.path,
-            pools=tuple(pools[owner] for owner in plan.pools_of(name)),
+            pools=tuple(pools[pool.owner] for pool in plan.pools_of(name)),
             owners={address.name: owner for owner, address in pools.items()},
-            places=next((pool.places for pool in plan.pools if pool.owner == name), ()),
+            places={pools[pool.owner].name: pool.places for pool in plan.pools},
             peers=tuple(
                 Peer(worker=w.name, incarnation=0, stages=w.stages, endpoint="")
                 for w in plan.workers

@@ -28,20 +28,22 @@ EDEN = {
 }
 
 
-def host(*, gpus=2, cores=8, memory_bytes=64 * 2**30):
+def host(*, gpus=2, cores=8, memory_bytes=64 * 2**30, peers=True):
+    names = [f"GPU-{i}" for i in range(gpus)]
+    pairs = {(one, other) for one in names for other in names if one != other and peers}
     return Host(
         hostname="h",
         kernel="6",
         python="3.12",
         cores=cores,
         memory_bytes=memory_bytes,
-        gpus=tuple(Gpu(i, f"GPU-{i}", "H200", 2**37, 2**37) for i in range(gpus)),
+        gpus=tuple(Gpu(i, name, "H200", 2**37, 2**37) for i, name in enumerate(names)),
+        peers=frozenset(pairs),
     )
 
 
-def plan_of(config, where=None, stages=None, num_items=128):
-    where, stages = where or host(), stages or EDEN
-    workers, warnings = plan_workers(config, where)
+def described(stages):
+    """What the workers say of their stages before they load, and the tensors of an item."""
     descriptions = [
         StageDescription(
             name=name,
@@ -49,6 +51,7 @@ def plan_of(config, where=None, stages=None, num_items=128):
             reads=reads,
             writes=tuple(writes),
             accepts=(),
+            library="torch" if kind == "stage" else "numpy",
             items_per_segment=4 if kind == "sink" else 0,
         )
         for name, (kind, reads, writes) in stages.items()
@@ -58,6 +61,13 @@ def plan_of(config, where=None, stages=None, num_items=128):
         for name, (_kind, _reads, writes) in stages.items()
         for tensor, (shape, dtype) in writes.items()
     ]
+    return descriptions, tensors
+
+
+def plan_of(config, where=None, stages=None, num_items=128):
+    where, stages = where or host(), stages or EDEN
+    workers, warnings = plan_workers(config, where)
+    descriptions, tensors = described(stages)
     return make_plan(
         config,
         where,
@@ -110,7 +120,7 @@ def test_the_configurations_that_ship_have_the_workers_they_promise(name, worker
 
 def test_frames_and_decoder_tokens_never_travel_through_denoise():
     plan = plan_of(config_of())
-    assert plan.pools_of("denoise/0") == ["encode/0", "denoise/0"]
+    assert [pool.owner for pool in plan.pools_of("denoise/0")] == ["encode/0", "denoise/0"]
     readers = {place.name: place.readers for pool in plan.pools for place in pool.places}
     assert readers["tokens_dec"] == ("decode",)
     assert readers["frames"] == ("encode", "write")

@@ -4,6 +4,7 @@ from ipc.records import StageMemory
 from runtime.errors import PlanError
 from runtime.host import Gpu, Host
 from runtime.plan_memory import CONTEXT_BYTES, check_memory, plan_memory
+from runtime.plan_pools import PoolPlan
 from runtime.worker_plan import WorkerPlan
 
 GIB = 2**30
@@ -15,6 +16,10 @@ WORKERS = (
     WorkerPlan("write/0", ("write",), None, 1),
     WorkerPlan("denoise/1", ("denoise",), GPUS[1], 1),
 )
+
+
+def pools(nbytes, gpu=None):
+    return [PoolPlan("encode+decode/0", gpu, 1, nbytes, ())]
 
 
 def stage(name, weights, work):
@@ -30,7 +35,7 @@ MEMORY = {
 
 
 def test_stages_of_one_worker_share_what_they_compute_in_and_workers_share_nothing():
-    host, first, second = plan_memory(WORKERS, MEMORY, HOST, 1000)
+    host, first, second = plan_memory(WORKERS, MEMORY, HOST, pools(1000))
     assert (host.device, host.pool_bytes, host.weights_bytes) == ("host", 1000, 0)
     assert (first.device, first.weights_bytes, first.work_bytes) == ("cuda:0", 3, 70)
     assert first.context_bytes == CONTEXT_BYTES
@@ -42,25 +47,25 @@ def test_stages_of_one_worker_share_what_they_compute_in_and_workers_share_nothi
 def test_host_memory_must_hold_pools_weights_and_work():
     on_cpu = [WorkerPlan("denoise/0", ("denoise",), None, 1)]
     memory = {"denoise/0": (stage("denoise", 6 * GIB, 5 * GIB),)}
-    check_memory("p", plan_memory(on_cpu, memory, HOST, 5 * GIB), num_slots=9)
+    check_memory("p", plan_memory(on_cpu, memory, HOST, pools(5 * GIB)), num_slots=9)
     with pytest.raises(
         PlanError,
         match=r"p: 17\.0 GiB of memory are needed \(6\.0 GiB for the pools of 9 items under way, "
         r"6\.0 GiB for weights, 5\.0 GiB to compute\), and 16\.0 GiB are free; make items smaller",
     ):
-        check_memory("p", plan_memory(on_cpu, memory, HOST, 6 * GIB), num_slots=9)
+        check_memory("p", plan_memory(on_cpu, memory, HOST, pools(6 * GIB)), num_slots=9)
 
 
 def test_the_weights_must_fit_on_the_gpu_and_the_rest_may_get_smaller():
     fits = {**MEMORY, "denoise/0": (stage("denoise", 1 * GIB, 100 * GIB),)}
-    check_memory("p", plan_memory(WORKERS, fits, HOST, 0), num_slots=9)
+    check_memory("p", plan_memory(WORKERS, fits, HOST, pools(0)), num_slots=9)
     too_large = {**MEMORY, "denoise/0": (stage("denoise", 4 * GIB, 1),)}
     with pytest.raises(PlanError, match=r"5\.0 GiB of cuda:1's memory, and 4\.0 GiB are free"):
-        check_memory("p", plan_memory(WORKERS, too_large, HOST, 0), num_slots=9)
+        check_memory("p", plan_memory(WORKERS, too_large, HOST, pools(0)), num_slots=9)
 
 
 def test_the_way_out_is_named_for_what_is_too_large():
     on_cpu = [WorkerPlan("denoise/0", ("denoise",), None, 1)]
     memory = {"denoise/0": (stage("denoise", 40 * GIB, 1),)}
     with pytest.raises(PlanError, match="are free; use smaller weights, or a GPU"):
-        check_memory("p", plan_memory(on_cpu, memory, HOST, 1 * GIB), num_slots=9)
+        check_memory("p", plan_memory(on_cpu, memory, HOST, pools(1 * GIB)), num_slots=9)

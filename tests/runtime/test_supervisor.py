@@ -59,6 +59,7 @@ def play(make_config):
                 reads=reads,
                 writes=writes,
                 accepts=(),
+                library="numpy",
                 items_per_segment=kind == "sink",
             )
             for name, (kind, reads, writes) in STAGES.items()

@@ -43,7 +43,7 @@ def memory():
     with closing(HostPool("add/0.0@host#1", owner="add/0", num_slots=1, slot_bytes=64)) as pool:
         place = TensorPlace(name="y", offset=0, shape=(4,), dtype="float32", readers=("write",))
         owners = {pool.address.name: "add/0"}
-        yield JobMemory("add/0", (pool.address,), owners, (place,), {"numpy"})
+        yield JobMemory("add/0", (pool.address,), owners, {pool.address.name: (place,)}, {"numpy"})
 
 
 def view_of(memory):

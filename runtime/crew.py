@@ -1,0 +1,33 @@
+"""Whoever does the work of a pipeline: worker processes, or stages in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from ipc.messages import AnyMessage
+from runtime.path import Identity
+from runtime.worker_plan import WorkerPlan
+
+ME = Identity(sender="supervisor", incarnation=0)
+M = TypeVar("M", bound=AnyMessage)
+
+
+class Crew(Protocol):
+    """The workers of a pipeline, wherever they are."""
+
+    shares_gpu_memory: bool  # its workers are processes, which open each other's pools
+
+    def start(self, plans: Sequence[WorkerPlan]) -> None:
+        """Make the workers."""
+
+    def device(self, plan: WorkerPlan) -> str:
+        """Return what the worker calls its device."""
+
+    def ask(self, kind: type[M], questions: Mapping[str, AnyMessage]) -> dict[str, M]:
+        """Send each worker its message, and return the answers, all of this kind.
+
+        Raises:
+            ConfigError: it is the user's to mend.
+            StageFailed, WorkerDied, WorkerHung: it is not.
+        """

@@ -1,0 +1,177 @@
+"""Where the tensors of a plan lie, and how they get to their readers. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+from ipc.host import align
+from ipc.records import StageDescription, StageTensor, TensorPlace
+from runtime.config_types import Require
+from runtime.host import Gpu, Host
+from runtime.transports import COPY, HOST, LOCAL, VIEW
+from runtime.worker_plan import WorkerPlan
+from stages.base import ITEM_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """The slots of one worker in one kind of memory: what lies in each, and who reads it."""
+
+    owner: str
+    gpu: Gpu | None  # None: in host memory
+    num_slots: int
+    slot_bytes: int
+    places: tuple[TensorPlace, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the whole pool."""
+        return self.num_slots * self.slot_bytes
+
+    @property
+    def memory(self) -> str:
+        """Where it lies, as people name it."""
+        return f"cuda:{self.gpu.index}" if self.gpu else "host"
+
+    def is_read_by(self, worker: WorkerPlan, owner: WorkerPlan, sink: str) -> bool:
+        """Whether `worker` takes tensors from here, the pool of `owner`."""
+        stages = _reading_stages(worker, owner, sink)
+        return any(stages & set(place.readers) for place in self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPlan:
+    """Who may send items to whom, and how the sender's tensors get there."""
+
+    sender: str
+    receiver: str
+    transport: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """By which way one worker reads what another one has written."""
+
+    host: Host
+    require: Require = None
+    failed: Collection[tuple[str, str]] = ()  # (owner, reader) that were tried in vain
+
+    def transport(self, owner: WorkerPlan, reader: WorkerPlan) -> str:
+        """Return how `reader` could read a tensor in the memory of the owner's GPU, if it has one.
+
+        "host" means that it cannot, and that the tensor belongs into host memory.
+        """
+        if owner.name == reader.name:
+            return LOCAL
+        tried_in_vain = (owner.name, reader.name) in self.failed
+        if owner.gpu is None or reader.gpu is None or tried_in_vain or self.require == "host":
+            return HOST
+        if owner.gpu == reader.gpu:
+            return VIEW
+        return COPY if (reader.gpu.uuid, owner.gpu.uuid) in self.host.peers else HOST
+
+
+def _reading_stages(reader: WorkerPlan, owner: WorkerPlan, sink: str) -> set[str]:
+    """Return the stages of `reader` that may get items of `owner`'s.
+
+    An item stays with, or comes back to, the one of several like workers that has its tensors; but
+    the sink's replicas share the items out by segments.
+    """
+    if reader.name == owner.name:
+        return set(reader.stages)
+    return set(reader.stages) - (set(owner.stages) - {sink})
+
+
+def plan_pools(
+    workers: Sequence[WorkerPlan],
+    stages: Mapping[str, StageDescription],
+    tensors: Sequence[StageTensor],
+    reach: Reach,
+    *,
+    num_slots: int,
+) -> tuple[PoolPlan, ...]:
+    """Return the pools of all workers: one in host memory, one on the worker's GPU, or both.
+
+    A tensor lies on the GPU of its writer if all its readers can read it there.
+    """
+    pools = []
+    for owner in workers:
+        written = [tensor for tensor in tensors if tensor.stage in owner.stages]
+        on_gpu = [_stays_on_gpu(tensor, owner, workers, stages, reach) for tensor in written]
+        for gpu in (None, owner.gpu) if owner.gpu else (None,):
+            kept = [t for t, is_there in zip(written, on_gpu, strict=True) if is_there == bool(gpu)]
+            if kept:
+                places, slot_bytes = _places(kept, stages)
+                pools.append(PoolPlan(owner.name, gpu, num_slots, slot_bytes, places))
+    return tuple(pools)
+
+
+def _stays_on_gpu(
+    tensor: StageTensor,
+    owner: WorkerPlan,
+    workers: Sequence[WorkerPlan],
+    stages: Mapping[str, StageDescription],
+    reach: Reach,
+) -> bool:
+    reading = [name for name, stage in stages.items() if tensor.name in stage.reads]
+    if owner.gpu is None or any(stages[n].library != "torch" for n in (tensor.stage, *reading)):
+        return False
+    sink = list(stages)[-1]
+    readers = [w for w in workers if _reading_stages(w, owner, sink) & set(reading)]
+    return all(reach.transport(owner, reader) != HOST for reader in readers)
+
+
+def _places(
+    tensors: Sequence[StageTensor], stages: Mapping[str, StageDescription]
+) -> tuple[tuple[TensorPlace, ...], int]:
+    """Return where each tensor lies in a slot, and the size of a slot."""
+    places, offset = [], 0
+    for tensor in tensors:
+        readers = tuple(name for name, stage in stages.items() if tensor.name in stage.reads)
+        places.append(
+            TensorPlace(
+                name=tensor.name,
+                offset=offset,
+                shape=tensor.shape,
+                dtype=tensor.dtype,
+                readers=readers,
+            )
+        )
+        offset += align(prod(tensor.shape) * ITEM_BYTES[tensor.dtype])
+    return tuple(places), offset
+
+
+def plan_links(
+    path: Sequence[str],
+    workers: Sequence[WorkerPlan],
+    pools: Sequence[PoolPlan],
+    reach: Reach,
+) -> tuple[LinkPlan, ...]:
+    """Return who sends items to whom, in the order of the path."""
+    links = []
+    for stage, following in pairwise(path):
+        senders = [worker for worker in workers if stage in worker.stages]
+        receivers = [worker for worker in workers if following in worker.stages]
+        if senders == receivers:  # grouped: an item stays where it is
+            links += [LinkPlan(worker.name, worker.name, LOCAL) for worker in senders]
+        else:
+            links += [
+                LinkPlan(s.name, r.name, _transport(s, r, pools, reach, path[-1]))
+                for s in senders
+                for r in receivers
+            ]
+    return tuple(dict.fromkeys(links))
+
+
+def _transport(
+    sender: WorkerPlan, receiver: WorkerPlan, pools: Sequence[PoolPlan], reach: Reach, sink: str
+) -> str:
+    """Return how the sender's tensors get to the receiver, the fastest way that one takes."""
+    takes_from_gpu = any(
+        pool.gpu and pool.owner == sender.name and pool.is_read_by(receiver, sender, sink)
+        for pool in pools
+    )
+    return reach.transport(sender, receiver) if takes_from_gpu else HOST

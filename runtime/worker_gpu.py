@@ -1,0 +1,168 @@
+"""What a worker has of its GPU beside what its stages take: streams, a waiter, a pool.
+
+Belongs to the main thread; only the waiter's thread is its own, and it tells the main thread by a
+message. Here and in the files that use it the runtime meets CUDA; a worker without a GPU imports
+none of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ipc.cuda import CudaError, CudaPool, Device, Event, OpenedPool, Stream, Waiter
+from ipc.errors import IpcError
+from ipc.records import PoolAddress
+from ipc.setup_messages import MakePool, PoolMade, PoolsTried, TryPools
+from runtime.path import Identity
+from runtime.views import compute_on
+
+logger = logging.getLogger(__name__)
+
+PATTERN_BYTES = 4096  # at the start of a new pool, for whoever tries to read it
+Done = tuple[Any, CudaError | None]  # what was waited for, and why it went wrong
+
+
+class GpuLost(RuntimeError):
+    """The GPU, or this process's context on it, cannot be used any more."""
+
+
+class WorkerGpu:
+    """The one GPU that this process sees. Its streams do not wait for each other by themselves."""
+
+    def __init__(self, identity: Identity, wake: Callable[[], None]) -> None:
+        """Open the GPU.
+
+        Args:
+            identity: of the worker.
+            wake: called in the waiter's thread when `done` has something new.
+
+        Raises:
+            NoCuda: CUDA's driver interface is not installed.
+            CudaError: there is no GPU, or it cannot be used.
+        """
+        self._identity, self._wake = identity, wake
+        self.device = Device(0)
+        self.device.use()
+        self.compute, self.copy_in, self.copy_out = (Stream(self.device) for _ in range(3))
+        self._done: SimpleQueue[Done] = SimpleQueue()
+        self._waiter = Waiter(self.device)
+        self._waiter.start()
+        self.pool: CudaPool | None = None
+
+    def use(self) -> None:
+        """Have the stages compute on our stream."""
+        compute_on(self.compute.handle)
+
+    def make_pool(self, message: MakePool) -> PoolMade:
+        """Give the old pool up and make a new one; what goes wrong is told, not raised."""
+        try:
+            self._remake(message)
+        except IpcError as error:
+            return PoolMade(**self._identity, address=(), error=str(error))
+        address = (self.pool.address,) if self.pool else ()
+        return PoolMade(**self._identity, address=address, error="")
+
+    def _remake(self, message: MakePool) -> None:
+        if self.pool is not None:
+            self.pool.close()
+            self.pool = None
+        if not message.num_slots:
+            return
+        self.pool = CudaPool(
+            self.device,
+            message.pool,
+            owner=self._identity["sender"],
+            num_slots=message.num_slots,
+            slot_bytes=message.slot_bytes,
+        )
+        pattern = _pattern(self.pool.address)
+        self._copy_now(self.pool.pointer, pattern.ctypes.data, pattern.nbytes)
+
+    def try_pools(self, message: TryPools) -> PoolsTried:
+        """Read the pattern of each pool."""
+        errors = {}
+        for address in message.pools:
+            try:
+                self._try(address)
+            except IpcError as error:
+                errors[address.name] = str(error)
+        return PoolsTried(**self._identity, errors=errors)
+
+    def _try(self, address: PoolAddress) -> None:
+        wanted = _pattern(address)
+        found = np.zeros_like(wanted)
+        pool = OpenedPool(self.device, address)
+        try:
+            self._copy_now(found.ctypes.data, pool.pointer, found.nbytes)
+        finally:
+            pool.close()
+        if not np.array_equal(found, wanted):
+            raise IpcError(f"{address.name}: opened, but what is read is not what was written")
+
+    def _copy_now(self, target: int, source: int, nbytes: int) -> None:
+        """Copy and wait; not for when items run."""
+        event = Event(self.device)
+        try:
+            self.copy_in.copy(target, source, nbytes)
+            event.record(self.copy_in)
+            event.synchronize()
+        finally:
+            event.close()
+
+    def after(self, event: Event, what: object) -> None:
+        """Have `done` yield `what` when `event` has happened, in the order of these calls."""
+
+        def tell(error: CudaError | None) -> None:
+            self._done.put((what, error))
+            self._wake()
+
+        self._waiter.after(event, tell)
+
+    def done(self) -> Iterator[Any]:
+        """Yield all that has happened since the last call.
+
+        Raises:
+            GpuLost: it did not go well, and nothing on this GPU will.
+        """
+        while True:
+            try:
+                what, error = self._done.get_nowait()
+            except Empty:
+                return
+            if error is not None:
+                raise GpuLost(str(error)) from error
+            yield what
+
+    def settle(self) -> None:
+        """Wait for everything that was queued."""
+        event = Event(self.device)
+        try:
+            for stream in (self.copy_in, self.compute, self.copy_out):
+                event.record(stream)
+                event.synchronize()
+        finally:
+            event.close()
+
+    def close(self) -> None:
+        """Give everything back. The stages come first."""
+        self._waiter.stop()
+        if self.pool is not None:
+            self.pool.close()
+            self.pool = None
+        for stream in (self.copy_in, self.compute, self.copy_out):
+            stream.close()
+        self.device.close()
+
+
+def _pattern(address: PoolAddress) -> NDArray[np.uint8]:
+    """Return bytes that only this pool starts with."""
+    nbytes = min(PATTERN_BYTES, address.num_slots * address.slot_bytes)
+    dice = np.random.default_rng(zlib.crc32(address.name.encode()))
+    return dice.integers(0, 256, nbytes, np.uint8)

@@ -1,0 +1,115 @@
+"""Where tensors lie, and how they get to their readers."""
+
+import pytest
+
+from runtime.config import load_config
+from runtime.errors import PlanError
+from runtime.plan import make_plan, plan_workers
+from runtime.plan_pools import Reach
+from tests.runtime.test_plan import EDEN, config_of, host, plan_of
+
+TWO = {"encode": {"gpus": [0]}, "denoise": {"gpus": [1]}, "decode": {"gpus": [0]}}
+
+
+def lies(plan):
+    """Tensor -> where, of the first worker that writes it."""
+    return {place.name: pool.memory for pool in reversed(plan.pools) for place in pool.places}
+
+
+def transports(plan):
+    return {(link.sender, link.receiver): link.transport for link in plan.links}
+
+
+def test_what_only_gpus_read_stays_on_the_gpu_that_wrote_it():
+    plan = plan_of(load_config("dual_gpu.yaml"))
+    assert lies(plan) == {
+        "frames": "host",
+        "tokens_dit": "cuda:0",
+        "tokens_dec": "cuda:0",
+        "stats": "cuda:0",
+        "difference": "cuda:0",
+        "latents": "cuda:1",
+        "middle": "host",
+    }
+    assert transports(plan) == {
+        ("read/0", "encode+decode/0"): "host",
+        ("encode+decode/0", "denoise/0"): "cuda-copy",
+        ("denoise/0", "encode+decode/0"): "cuda-copy",
+        ("encode+decode/0", "write/0"): "host",
+        ("encode+decode/0", "write/1"): "host",
+    }
+
+
+def test_stages_in_workers_of_one_gpu_read_in_place():
+    plan = plan_of(config_of(**{name: {"gpus": [0]} for name in TWO}))
+    assert transports(plan)["encode/0", "denoise/0"] == "cuda-view"
+    assert lies(plan)["tokens_dit"] == "cuda:0"
+
+
+def test_a_gpu_that_is_no_peer_is_reached_through_host_memory():
+    plan = plan_of(config_of(**TWO), host(peers=False))
+    assert lies(plan)["tokens_dit"] == "host", "denoise cannot reach it"
+    assert lies(plan)["tokens_dec"] == "cuda:0", "decode lies on the same GPU"
+    assert transports(plan)["encode/0", "denoise/0"] == "host"
+
+
+def test_host_memory_can_be_required_and_refused():
+    plan = plan_of(config_of(**TWO, run={"require": "host"}))
+    assert set(lies(plan).values()) == {"host"}
+    assert set(transports(plan).values()) == {"host"}
+    plan_of(config_of(**TWO, run={"require": "cuda"}))
+    with pytest.raises(PlanError, match=r"denoise/0 cannot read the GPU memory of encode/0"):
+        plan_of(config_of(**TWO, run={"require": "cuda"}), host(peers=False))
+
+
+def test_workers_that_tried_in_vain_take_host_memory():
+    config, where = config_of(**TWO), host()
+    workers, _warnings = plan_workers(config, where)
+    encode, denoise = workers[1:3]
+    assert Reach(where).transport(encode, denoise) == "cuda-copy"
+    failed = Reach(where, failed={("encode/0", "denoise/0")})
+    assert failed.transport(encode, denoise) == "host"
+    assert failed.transport(denoise, encode) == "cuda-copy"
+
+
+def test_replicas_of_a_group_open_no_pool_of_each_other():
+    plan = plan_of(load_config("dual_gpu_replicas.yaml"))
+    for worker in ("encode+denoise+decode/0", "encode+denoise+decode/1"):
+        owners = {pool.owner for pool in plan.pools_of(worker)}
+        assert owners == {"read/0", worker}
+    assert {pool.owner for pool in plan.pools_of("write/1")} == {
+        "read/0",
+        "encode+denoise+decode/0",
+        "encode+denoise+decode/1",
+    }
+
+
+def test_the_pools_on_a_gpu_must_fit_there():
+    small = host()
+    gpus = tuple(type(gpu)(gpu.index, gpu.uuid, "small", 2**32, 2**30) for gpu in small.gpus)
+    where = type(small)("h", "6", "3.12", 8, 64 * 2**30, gpus, "", small.peers)
+    with pytest.raises(PlanError, match=r"weights and the pools of \d+ items under way need"):
+        plan_of(load_config("single_gpu.yaml"), where)
+
+
+def test_a_stage_on_numpy_arrays_has_no_tensors_on_a_gpu():
+    """A worker's GPU is no use to it; what it reads and writes lies in host memory."""
+    from tests.runtime import test_plan
+
+    config = config_of(**TWO)
+    plan = plan_of(config)
+    assert lies(plan)["latents"] == "cuda:1"
+    stages = {n: (k, r, w) for n, (k, r, w) in EDEN.items()}
+    workers, _warnings = plan_workers(config, host())
+    descriptions, tensors = test_plan.described(stages)
+    changed = [
+        d if d.name != "decode" else type(d)(**{**_fields(d), "library": "numpy"})
+        for d in descriptions
+    ]
+    plan = make_plan(config, host(), workers, changed, tensors, memory={}, num_items=128)
+    assert lies(plan)["latents"] == lies(plan)["tokens_dec"] == "host"
+    assert lies(plan)["tokens_dit"] == "cuda:0"
+
+
+def _fields(description):
+    return {name: getattr(description, name) for name in description.__struct_fields__}

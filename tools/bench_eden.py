@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python tools/bench_eden.py`
 
 import click
+import msgspec
 
 from runtime.cli_table import table
 from runtime.errors import RunpipeError
 from runtime.host import ROOT, probe_host
 from runtime.pipeline import Pipeline
-from tools.bench_runs import (
-    MEMORY,
-    Contender,
-    Run,
-    inline_and_processes,
-    of_config,
-    source_file,
-)
+from tools.bench_figures import figure_lines
+from tools.bench_gpu import CONFIGS, Bench, Settings
+from tools.bench_gpu_parts import PARTS
+from tools.bench_gpus import gpu_facts
+from tools.bench_measure import Result, measure
+from tools.bench_runs import MEMORY, Contender, inline_and_processes, of_config, source_file
 from tools.bench_stages import Stream
 from tools.hop_report import Target, circumstances
 
-PROJECT = Path(__file__).resolve().parent.parent
 MOST_CPU, LEAST_SPEED = 1.05, 1.5  # of processes over inline, with two cores
 SIGNALLED = 128
 
@@ -56,60 +52,6 @@ class Resolution(click.ParamType):
         if match is None:
             self.fail(f"{value!r} is no size such as 480x270", param, ctx)
         return int(match[1]), int(match[2])
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What one contender took: medians of its runs, and of the ratios to the runs beside them."""
-
-    name: str
-    ms_a_pair: float
-    pairs_per_s: float
-    wall_s: float
-    cpu_s: float
-    time_ratio: float  # ms a pair, over those of the first contender
-    time_spread: tuple[float, float]  # the smallest and the largest of the ratios
-    wall_ratio: float
-    cpu_ratio: float
-    cpu_spread: tuple[float, float]
-    runs: tuple[Run, ...]
-
-    @classmethod
-    def of(cls, name: str, runs: Sequence[Run], first: Sequence[Run]) -> Result:
-        """Sum up runs that took turns with those of the first contender."""
-        beside = list(zip(runs, first, strict=True))
-        times = [run.ms_a_pair / other.ms_a_pair for run, other in beside]
-        cpus = [run.cpu_s / other.cpu_s for run, other in beside]
-        ms_a_pair = median(run.ms_a_pair for run in runs)
-        return cls(
-            name=name,
-            ms_a_pair=ms_a_pair,
-            pairs_per_s=1e3 / ms_a_pair,
-            wall_s=median(run.wall_s for run in runs),
-            cpu_s=median(run.cpu_s for run in runs),
-            time_ratio=median(times),
-            time_spread=(min(times), max(times)),
-            wall_ratio=median(run.wall_s / other.wall_s for run, other in beside),
-            cpu_ratio=median(cpus),
-            cpu_spread=(min(cpus), max(cpus)),
-            runs=tuple(runs),
-        )
-
-
-def measure(
-    contenders: Sequence[Contender], source: Path, folder: Path, *, repeat: int, leave_out: int
-) -> list[Result]:
-    """Run all in turn, each once before it counts, and every other time in the opposite order."""
-    runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
-    orders = [contenders if turn % 2 else contenders[::-1] for turn in range(repeat + 1)]
-    turns = [(turn, contender) for turn, order in enumerate(orders) for contender in order]
-    with click.progressbar(turns, label="measuring", file=sys.stderr) as bar:
-        for number, (turn, contender) in enumerate(bar):
-            run = contender.run(source, folder / str(number), leave_out=leave_out)
-            if turn:  # workers have started, loaded and warmed up in the one before
-                runs[contender.name].append(run)
-    first = runs[contenders[0].name]
-    return [Result.of(name, own, first) for name, own in runs.items()]
 
 
 def targets(results: Sequence[Result]) -> list[Target]:
@@ -143,7 +85,7 @@ def report_lines(results: Sequence[Result], judged: Sequence[Target]) -> list[st
         f"{'pass' if one.passed else 'MISS'}  {one.what} {one.wanted:g}: {one.measured:.3f}"
         for one in judged
     ]
-    sums = {run.sha256 for one in results for run in one.runs}
+    sums = {run.checksum for one in results for run in one.runs}
     same = "the same bytes each time" if len(sums) == 1 else "not the same bytes each time"
     return [
         *table(head, rows, right=",".join(head[1:])),
@@ -154,17 +96,6 @@ def report_lines(results: Sequence[Result], judged: Sequence[Target]) -> list[st
         "a rehearsal of each stage, all items, the report; workers had started and loaded before",
         *judgements,
     ]
-
-
-def commit() -> str:
-    """Return the commit that was measured, with a "+" if files differ from it; "" if unknown."""
-    git = ("git", "-C", str(PROJECT))
-    try:
-        head = subprocess.run((*git, "rev-parse", "HEAD"), capture_output=True, text=True)
-        status = subprocess.run((*git, "status", "--porcelain"), capture_output=True, text=True)
-    except FileNotFoundError:  # no git
-        return ""
-    return head.stdout.strip() + ("+" if status.stdout else "")
 
 
 def _contenders(
@@ -178,55 +109,113 @@ def _contenders(
     return [Contender(name, stack.enter_context(each)) for name, each in pipelines.items()]
 
 
+def _gpu_settings(names: Sequence[str], source: str, given: Mapping[str, Any]) -> Settings:
+    """Return the settings of --gpu: those that were not given are the targets' own."""
+    settings = Settings(configs=tuple(names) or CONFIGS, **given)
+    overrides = (*Settings().overrides, *settings.overrides)
+    clip = None if source == MEMORY else Path(source)
+    device = "cuda" if probe_host(ROOT).gpus else "cpu"
+    return replace(settings, overrides=overrides, clip=clip, reference_device=device)
+
+
+def _measure_gpus(settings: Settings, parts: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return the table of --gpu, and everything for the JSON."""
+    with tempfile.TemporaryDirectory(prefix="rp-") as folder:
+        bench = Bench(settings, Path(folder))
+        bench.tell_missing()
+        for name, part in PARTS.items():
+            if name in (parts or PARTS):
+                click.echo(name, err=True)
+                part(bench)
+    record = {
+        "settings": asdict(settings) | {"clip": str(settings.clip or "")},
+        "figures": [asdict(one) | {"verdict": one.verdict} for one in bench.figures],
+        "details": bench.details,
+    }
+    return figure_lines(bench.figures), record
+
+
+def _measure_configs(
+    names: Sequence[str],
+    source: str,
+    overrides: Sequence[str],
+    *,
+    size: tuple[int, int] = (480, 270),
+    pairs: int = 96,
+    leave_out: int = 8,
+    repeat: int = 5,
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the table of configurations, or of inline and processes, and all for the JSON."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rp-")))
+        file = source_file(source, folder, Stream(width=size[0], height=size[1], num_pairs=pairs))
+        contenders = _contenders(names, source, overrides, stack)
+        results = measure(contenders, file, folder, repeat=repeat, leave_out=leave_out)
+    judged = [] if names else targets(results)
+    settings = {"source": source, "size": list(size), "pairs": pairs, "leave_out": leave_out}
+    record = {
+        "stage_versions": contenders[0].versions,
+        "settings": settings | {"repeat": repeat, "overrides": list(overrides)},
+        "results": [asdict(result) for result in results],
+        "targets": [asdict(target) for target in judged],
+    }
+    return report_lines(results, judged), record
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--config", "names", multiple=True, metavar="NAME", help="May be given again.")
 @click.option("--source", default=MEMORY, show_default=True, metavar="memory|FILE")
-@click.option("--size", type=Resolution(), default=(480, 270), help="From memory.  [480x270]")
-@click.option("--pairs", type=click.IntRange(min=1), default=96, show_default=True)
-@click.option("--leave-out", type=click.IntRange(min=0), default=8, show_default=True)
+@click.option("--size", type=Resolution(), help="From memory.  [480x270; --gpu: 720x480]")
+@click.option("--pairs", type=click.IntRange(min=1), help="[96; --gpu: 2048]")
+@click.option("--leave-out", type=click.IntRange(min=0), help="[8; --gpu: 64]")
 @click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As of runpipe.")
+@click.option("--gpu", is_flag=True, help="All figures of EDEN on GPUs, beside their targets.")
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    type=click.Choice(list(PARTS)),
+    help="Of --gpu; may be given again.  [all]",
+)
 @click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
 def main(
     names: tuple[str, ...],
     source: str,
-    size: tuple[int, int],
-    pairs: int,
-    leave_out: int,
-    repeat: int,
     overrides: tuple[str, ...],
+    gpu: bool,
+    parts: tuple[str, ...],
     path: Path | None,
+    **counts: Any,  # noqa: ANN401
 ) -> None:
     """Measure EDEN's stages between a source that costs nothing and a sink that writes nothing.
 
     Without --config: two busy stages inline and in two processes, one thread each, on the CPU. With
     --config: one configuration and another. Contenders take turns, and run once before it counts.
     Of each run the first and the last --leave-out pairs do not count in the time of a pair.
+
+    With --gpu: the configurations for GPUs with random weights, their memory, their kernels, video
+    files, a whole start, and the published loop; --source FILE is then the video of the files.
     """
     if len(set(names)) < len(names):
         raise click.UsageError("--config: each configuration once; runs are repeated by --repeat")
-    found = circumstances() | {"commit": commit(), "host": asdict(probe_host(ROOT))}
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rp-")))
-        stream = Stream(width=size[0], height=size[1], num_pairs=pairs)
-        file = source_file(source, folder, stream)
-        try:
-            contenders = _contenders(names, source, overrides, stack)
-            results = measure(contenders, file, folder, repeat=repeat, leave_out=leave_out)
-        except RunpipeError as error:
-            raise click.ClickException(str(error)) from error
-        found["stage_versions"] = contenders[0].versions
-    judged = [] if names else targets(results)
-    click.echo("\n".join(report_lines(results, judged)))
+    if parts and not gpu:
+        raise click.UsageError("--part: say --gpu too")
+    found = circumstances() | {"host": asdict(probe_host(ROOT))} | gpu_facts()
+    given = {name: value for name, value in counts.items() if value is not None}
+    try:
+        if gpu:
+            settings = _gpu_settings(names, source, given | {"overrides": overrides})
+            lines, record = _measure_gpus(settings, parts)
+        else:
+            lines, record = _measure_configs(names, source, overrides, **given)
+    except RunpipeError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("\n".join(lines))
     if path:
-        settings = {"source": source, "size": list(size), "pairs": pairs, "leave_out": leave_out}
-        record = found | {
-            "settings": settings | {"repeat": repeat, "overrides": list(overrides)},
-            "results": [asdict(result) for result in results],
-            "targets": [asdict(target) for target in judged],
-        }
-        path.write_text(json.dumps(record, indent=2) + "\n")
-    if not names and len({run.sha256 for one in results for run in one.runs}) > 1:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(found | record), indent=2) + b"\n")
+    sums = {run["checksum"] for one in record.get("results", ()) for run in one["runs"]}
+    if not names and len(sums) > 1:
         raise click.ClickException("inline and processes computed different bytes")
 
 

@@ -18,6 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python tools
 import click
 
 from runtime.host import ROOT, usable_memory
+from tools.bench_figures import figure_lines
+from tools.bench_gpus import gpu_facts
+from tools.hop_gpus import gpu_pairs, measure_gpus, tasks
 from tools.hop_others import PickleQueue, RayStore, TorchQueue
 from tools.hop_ours import Runpipe
 from tools.hop_pair import SLOTS, Contender, EndDied, Pair, Task
@@ -132,6 +135,7 @@ def _task(size: int, seconds: float) -> Task:
     help="Of each run.",
 )
 @click.option("--repetitions", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--gpu", is_flag=True, help="Between GPUs instead, and within one.")
 @click.option(
     "--json",
     "path",
@@ -144,6 +148,7 @@ def main(
     names: tuple[str, ...],
     seconds: float,
     repetitions: int,
+    gpu: bool,
     path: Path | None,
 ) -> None:
     """Measure what one hop between two processes costs.
@@ -151,8 +156,14 @@ def main(
     Every byte of an item is written by one process and read by the other, four items are under way,
     and contenders take turns; figures are medians of the repetitions. Then the message alone: one
     item under way, none of its bytes touched.
+
+    With --gpu: copied into a pool of one GPU's memory and out of it to another's, beside the copy
+    alone; the last items of each run are compared with what was sent.
     """
     found = circumstances()
+    if gpu:
+        _measure_gpus(found, seconds=seconds, repetitions=repetitions, path=path)
+        return
     names = tuple(name for name in KINDS if name in (OURS, *names))
     try:
         results, notes = measure(names, sizes, seconds=seconds, repetitions=repetitions)
@@ -170,6 +181,26 @@ def main(
             "notes": notes,
         }
         path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _measure_gpus(
+    found: dict[str, object], *, seconds: float, repetitions: int, path: Path | None
+) -> None:
+    pairs, lacks = gpu_pairs()
+    try:
+        figures, details = measure_gpus(pairs, tasks(seconds), repetitions=repetitions)
+    except EndDied as error:
+        raise click.ClickException(str(error)) from error
+    notes = [f"note: {lacks}"] if lacks else []
+    click.echo("\n".join([*(figure_lines(figures) if figures else ()), *notes]))
+    if path:
+        record = {
+            "settings": {"seconds": seconds, "repetitions": repetitions},
+            "figures": [asdict(one) | {"verdict": one.verdict} for one in figures],
+            "details": details,
+            "notes": notes,
+        }
+        path.write_text(json.dumps(found | gpu_facts() | record, indent=2) + "\n")
 
 
 def _interrupt(signum: int, _frame: object) -> None:

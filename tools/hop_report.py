@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ RATIO_TARGETS = (
     (64 * MIB, TorchQueue.name, 2.0),
 )
 LATENCY_TARGETS_US = {"p50": 60.0, "p99": 500.0}  # of the message alone
-LIBRARIES = ("numpy", "pyzmq", "msgspec", "torch", "ray")
+LIBRARIES = ("numpy", "pyzmq", "msgspec", "av", "torch", "triton", "cuda-bindings", "ray")
+PROJECT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ def circumstances() -> dict[str, object]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.orig_argv),
+        "commit": commit(),
         "hardware": {
             "cpu": _field(Path("/proc/cpuinfo"), "model name"),
             "cores": len(os.sched_getaffinity(0)),
@@ -170,6 +173,17 @@ def circumstances() -> dict[str, object]:
             **_versions(),
         },
     }
+
+
+def commit() -> str:
+    """Return the commit that was measured, with a "+" if files differ from it; "" if unknown."""
+    git = ("git", "-C", str(PROJECT))
+    try:
+        head = subprocess.run((*git, "rev-parse", "HEAD"), capture_output=True, text=True)
+        status = subprocess.run((*git, "status", "--porcelain"), capture_output=True, text=True)
+    except FileNotFoundError:  # no git
+        return ""
+    return head.stdout.strip() + ("+" if status.stdout else "")
 
 
 def _versions() -> Mapping[str, str]:

@@ -10,6 +10,8 @@ import pytest
 
 from runtime.config import parse_config
 
+pytest_plugins = ("tests.gpu_record",)
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 # A folder of our own for sockets, so that another run of the tests beside this one is no leak here;

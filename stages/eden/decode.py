@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stages.base import Item, TensorSpec
+from stages.base import TensorSpec
 from stages.eden.decoder import Decoder
 from stages.eden.layers import Weights
-from stages.eden.stage import EdenStage, Tensors, rgb_bytes
-from stages.eden.yuv import rgb_to_planes
-from stages.window import VideoFacts, WindowMeta
+from stages.eden.programs import Tensors
+from stages.eden.stage import EdenStage, rgb_bytes
+from stages.window import VideoFacts
 
 
 class Decode(EdenStage[Decoder]):
@@ -24,14 +24,14 @@ class Decode(EdenStage[Decoder]):
     prefixes = Decoder.prefixes
 
     def _build(self, weights: Weights) -> Decoder:
-        return Decoder(weights, self.architecture)
+        return self._networks.decoder(weights, self.architecture)
 
     def _work_bytes(self, facts: VideoFacts, specs: Mapping[str, TensorSpec]) -> int:
         # Pixels before and after they are put together, and what one block has in hand.
         return 3 * rgb_bytes(facts) + 5 * specs["tokens_dec"].nbytes
 
-    def _compute(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> None:
+    def _compute(self, inputs: Tensors, outputs: Tensors) -> None:
         rgb = self.network.decode(
             inputs["latents"], inputs["tokens_dec"], inputs["stats"], self.grid
         )
-        rgb_to_planes(rgb, self.facts, out=outputs["middle"])
+        self._networks.rgb_to_planes(rgb, self.facts, out=outputs["middle"])

@@ -8,7 +8,8 @@ from stages.base import Item, TensorSpec
 from stages.eden.denoiser import Denoiser
 from stages.eden.layers import Weights
 from stages.eden.noise import window_noise
-from stages.eden.stage import EdenStage, Tensors
+from stages.eden.programs import Tensors
+from stages.eden.stage import EdenStage
 from stages.window import VideoFacts, WindowMeta
 
 
@@ -24,17 +25,21 @@ class Denoise(EdenStage[Denoiser]):
     prefixes = Denoiser.prefixes
 
     def _build(self, weights: Weights) -> Denoiser:
-        return Denoiser(weights, self.architecture)
+        return self._networks.denoiser(weights, self.architecture)
 
     def _work_bytes(self, facts: VideoFacts, specs: Mapping[str, TensorSpec]) -> int:
-        # Keys and values of every block, and what one block has in hand.
-        return (2 * self.architecture.dit_depth + 5) * specs["tokens_dit"].nbytes
+        # Keys and values of every block, what one block has in hand, and the noise.
+        blocks = (2 * self.architecture.dit_depth + 5) * specs["tokens_dit"].nbytes
+        return blocks + specs["latents"].nbytes
 
-    def _compute(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> None:
+    def _made(self, outputs: Tensors, item: Item[WindowMeta]) -> Tensors:
         pairs, latents, channels = outputs["latents"].shape
-        noise = window_noise(self.facts.job.seed, item.index * pairs, (pairs, latents, channels))
+        shape = (pairs, latents, channels)
+        return {"noise": window_noise(self.facts.job.seed, item.index * pairs, shape)}
+
+    def _compute(self, inputs: Tensors, outputs: Tensors) -> None:
         self.network.denoise(
-            noise.to(self._device),
+            inputs["noise"],
             inputs["difference"],
             inputs["tokens_dit"],
             self.grid,

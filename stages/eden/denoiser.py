@@ -92,10 +92,8 @@ class Denoiser:
 
     def modulations(self, difference: torch.Tensor) -> list[Modulation]:
         """Return the modulation of each step for `difference` [K, 1]."""
-        condition = self._times[:, None] + self._difference(difference.to(self._times.dtype))
-        parts = torch.unflatten(self._modulation(F.silu(condition)), -1, (NUM_MODULATIONS, 1, -1))
-        parts[:, :, 1::3] += 1.0
-        return [Modulation(*step.unbind(1)) for step in parts.to(self._dtype)]
+        parts = self._modulations(difference)[:, :, :, None].to(self._dtype)
+        return [Modulation(*step.unbind(1)) for step in parts]
 
     def velocity(
         self, latents: torch.Tensor, modulation: Modulation, frames: list[FrameKeys], grid: Grid
@@ -105,6 +103,13 @@ class Denoiser:
         for block, keys in zip(self._blocks, frames, strict=True):
             _apply(block, x, modulation, keys)
         return self._proj_out(self._norm_out(x)).to(latents.dtype)
+
+    def _modulations(self, difference: torch.Tensor) -> torch.Tensor:
+        """Return the parts of a `Modulation` of every step, [steps, K, parts, C], widely."""
+        condition = self._times[:, None] + self._difference(difference.to(self._times.dtype))
+        parts = torch.unflatten(self._modulation(F.silu(condition)), -1, (NUM_MODULATIONS, -1))
+        parts[:, :, 1::3] += 1.0
+        return parts
 
 
 def _apply(block: Block, x: torch.Tensor, modulation: Modulation, frames: FrameKeys) -> None:

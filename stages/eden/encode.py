@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stages.base import Item, TensorSpec
+from stages.base import TensorSpec
 from stages.eden.encoder import Encoded, Encoder
 from stages.eden.layers import Weights
-from stages.eden.stage import EdenStage, Tensors, rgb_bytes
-from stages.eden.yuv import planes_to_rgb
-from stages.window import VideoFacts, WindowMeta
+from stages.eden.programs import Tensors
+from stages.eden.stage import EdenStage, rgb_bytes
+from stages.window import VideoFacts
 
 
 class Encode(EdenStage[Encoder]):
@@ -25,11 +25,11 @@ class Encode(EdenStage[Encoder]):
     prefixes = Encoder.prefixes
 
     def _build(self, weights: Weights) -> Encoder:
-        return Encoder(weights, self.architecture)
+        return self._networks.encoder(weights, self.architecture)
 
     def _work_bytes(self, facts: VideoFacts, specs: Mapping[str, TensorSpec]) -> int:
         return 5 * rgb_bytes(facts)  # conversion, patches and their normalisation
 
-    def _compute(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> None:
-        rgb = planes_to_rgb(inputs["frames"], self.facts)
+    def _compute(self, inputs: Tensors, outputs: Tensors) -> None:
+        rgb = self._networks.planes_to_rgb(inputs["frames"], self.facts)
         self.network.encode(rgb, self.grid, out=Encoded(**outputs))

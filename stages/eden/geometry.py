@@ -43,6 +43,17 @@ class Geometry:
         return 4 * self.num_latents
 
     @property
+    def padded_size(self) -> tuple[int, int]:
+        """Rows and columns of a padded frame."""
+        return 2 * self.patch * self.block_rows, 2 * self.patch * self.block_columns
+
+    @property
+    def margin(self) -> tuple[int, int]:
+        """Columns to the left and rows on top of a frame that padding adds."""
+        left, _, top, _ = self._margins
+        return left, top
+
+    @property
     def _margins(self) -> tuple[int, int, int, int]:
         """Left, right, top, bottom; an odd pixel goes right and bottom."""
         across = 2 * self.patch * self.block_columns - self.width

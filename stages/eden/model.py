@@ -16,6 +16,7 @@ from stages.eden.denoiser import Denoiser
 from stages.eden.encoder import Encoded, Encoder
 from stages.eden.geometry import Geometry, Grid, make_grid
 from stages.eden.layers import Weights
+from stages.eden.networks import Kernels, choose_networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +69,29 @@ class Eden:
         )
 
 
-def load_eden(weights: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Eden:
+def load_eden(
+    weights: str,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    kernels: Kernels = "torch",
+) -> Eden:
     """Return the whole model of `weights`, a path or `random:SEED[:PRESET]`.
 
     Raises:
-        UserError: the weights are missing, or those of another model.
+        UserError: the weights are missing, or those of another model; or `kernels` cannot run.
     """
     architecture = read_architecture(weights)
     prefixes = Encoder.prefixes + Denoiser.prefixes + Decoder.prefixes
     tensors = read_tensors(weights, prefixes)
     place = torch.device(device)
     layers = Weights(tensors, place, dtype)
+    networks = choose_networks(kernels, architecture, place, dtype)
     return Eden(
         architecture=architecture,
-        encoder=Encoder(layers, architecture),
-        denoiser=Denoiser(layers, architecture),
-        decoder=Decoder(layers, architecture),
+        encoder=networks.encoder(layers, architecture),
+        denoiser=networks.denoiser(layers, architecture),
+        decoder=networks.decoder(layers, architecture),
         device=place,
         dtype=dtype,
     )

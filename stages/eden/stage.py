@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from math import prod
@@ -16,16 +16,17 @@ from typing import ClassVar, Generic, TypeVar
 
 import torch
 
-from stages.base import Footprint, Item, Part, Stage, TensorSpec, UserError
+from stages.base import Footprint, Item, Stage, TensorSpec, UserError
 from stages.eden.architecture import Architecture
 from stages.eden.checkpoint import read_architecture, read_tensors
 from stages.eden.geometry import Geometry, Grid, make_grid
 from stages.eden.layers import Weights
+from stages.eden.networks import KERNELS, PLAIN, Kernels, choose_networks
+from stages.eden.programs import Captured, Direct, Tensors
 from stages.window import VideoFacts, WindowMeta
 
 logger = logging.getLogger(__name__)
 
-Tensors = Mapping[str, torch.Tensor]
 NetworkT = TypeVar("NetworkT")
 
 DTYPES = {
@@ -41,10 +42,14 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
     Args:
         weights: path of a checkpoint, or `random:SEED[:PRESET]`.
         dtype: of weights, tokens and large products: float32, bfloat16 or float16. Statistics,
-            latents and Euler steps are float32 always.
+            latents and Euler steps are float32 always. It is written out, as the tokens between
+            two stages have it: no stage looks at a GPU to choose it.
+        kernels: `torch` computes with torch alone, everywhere, and is the definition; `triton`
+            with fused kernels and one CUDA graph a stage, or refuses; `auto` takes `triton` on a
+            GPU where it can, else `torch`, and says in the log why.
 
     Raises:
-        UserError: `dtype` is none of these.
+        UserError: `dtype` or `kernels` is none of these.
     """
 
     library = "torch"
@@ -52,12 +57,17 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
     meta_type = WindowMeta
     prefixes: ClassVar[tuple[str, ...]]  # of the tensors that this stage loads
 
-    def __init__(self, *, weights: str, dtype: str = "float32") -> None:
+    def __init__(self, *, weights: str, dtype: str = "float32", kernels: Kernels = "auto") -> None:
         if dtype not in DTYPES:
             raise UserError(f"dtype {dtype!r} is unknown; write one of {', '.join(DTYPES)}")
+        if kernels not in KERNELS:
+            raise UserError(f"kernels {kernels!r} are unknown; write one of {', '.join(KERNELS)}")
         self._weights = weights
         self._dtype = dtype
+        self._kernels = kernels
         self._device = torch.device("cpu")
+        self._networks = PLAIN
+        self._program: Direct | Captured | None = None
         self._network: NetworkT | None = None
         self._facts: VideoFacts | None = None
         self._grid: Grid | None = None
@@ -90,8 +100,12 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
         """Return the network."""
 
     @abstractmethod
-    def _compute(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> None:
+    def _compute(self, inputs: Tensors, outputs: Tensors) -> None:
         """Write every element of `outputs`; all tensors lie on the stage's device."""
+
+    def _made(self, outputs: Tensors, item: Item[WindowMeta]) -> Tensors:
+        """Return more inputs of `_compute`, which this stage makes on the CPU."""
+        return {}
 
     def specs(self, facts: VideoFacts) -> dict[str, TensorSpec]:
         """Return what one window writes."""
@@ -120,12 +134,15 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
         """Read this stage's part of the weights onto `device`.
 
         Raises:
-            UserError: the weights are missing, or those of another model.
+            UserError: the weights are missing, or those of another model; or `kernels: triton`
+                cannot be had there.
         """
         self._device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
+        dtype = DTYPES[self._dtype]
         tensors = read_tensors(self._weights, self.prefixes)
-        with torch.inference_mode():
-            self._network = self._build(Weights(tensors, self._device, DTYPES[self._dtype]))
+        with self._computing():
+            self._networks = choose_networks(self._kernels, self.architecture, self._device, dtype)
+            self._network = self._build(Weights(tensors, self._device, dtype))
 
     def prepare(self, facts: VideoFacts, size: int) -> int:
         """Make ready for frames of `facts`; return how many pairs, up to `size`, fit in memory.
@@ -134,6 +151,9 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
             UserError: not even one pair does.
         """
         geometry = Geometry(facts.height, facts.width, self.architecture.patch)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # what is dropped now may still be at work
+        self._program = None
         self._facts = facts
         self._grid = make_grid(geometry, self.architecture.hidden, self._device)
         while not self._fits(size):
@@ -149,19 +169,21 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
     def run(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> WindowMeta:
         """Write this stage's tensors of the window; `inputs` and `outputs` may lie anywhere.
 
+        On a GPU with all of them there this queues the work on the current stream and returns.
+
         Raises:
             torch.OutOfMemoryError: more was put on this GPU since `prepare`.
         """
+        assert self._program is not None, "`prepare` comes first"
         written = {name: outputs[name] for name in self.writes}
         read = {name: inputs[name] for name in self.reads}
-        with torch.inference_mode(), _writable_on(self._device, written, item.part) as targets:
-            self._compute(_copied_to(self._device, read, item.part), targets, item)
-        if self._device.type == "cuda":
-            torch.cuda.current_stream(self._device).synchronize()
+        with self._computing():
+            self._program.run(read, self._made_for(written, item), written, item.part)
         return item.meta
 
     def close(self) -> None:
         """Let go of the weights."""
+        self._program = None
         self._network = None
         self._grid = None
 
@@ -174,12 +196,37 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
         return True
 
     def _rehearse(self, size: int) -> None:
-        """Run one window of `size` pairs of black frames."""
+        """Make the program for windows of `size` pairs, and run it on black frames."""
         specs = self._every_spec(replace(self.facts, pairs_per_item=size))
         inputs = {name: self._zeros(specs[name]) for name in self.reads}
         outputs = {name: self._zeros(specs[name]) for name in self.writes}
         meta = WindowMeta(num_pairs=size, pts=tuple(range(size + 1)), cuts=(False,) * size)
-        self.run(inputs, outputs, Item(index=0, attempt=0, meta=meta))
+        item = Item(index=0, attempt=0, meta=meta)
+        with self._computing():
+            made = self._made_for(outputs, item)
+            buffers = inputs | {name: view.to(self._device) for name, view in made.items()}
+            self._program = self._make_program(buffers, outputs)
+            self._program.run(inputs, made, outputs, item.part)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def _make_program(self, inputs: Tensors, outputs: Tensors) -> Direct | Captured:
+        if self._device.type == "cuda" and self._networks is not PLAIN:
+            return Captured(self._compute, inputs, outputs, self._device)
+        return Direct(self._compute, self._device)
+
+    def _made_for(self, outputs: Tensors, item: Item[WindowMeta]) -> Tensors:
+        made = self._made(outputs, item)
+        if self._device.type != "cuda":
+            return made
+        # Pinned, so that copying does not wait; torch keeps the memory until it has been copied.
+        return {name: view.pin_memory() for name, view in made.items()}
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        is_cuda = self._device.type == "cuda"
+        with torch.inference_mode(), torch.cuda.device(self._device) if is_cuda else nullcontext():
+            yield
 
     def _zeros(self, spec: TensorSpec) -> torch.Tensor:
         dtype: torch.dtype = getattr(torch, spec.dtype)
@@ -204,32 +251,3 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
 def rgb_bytes(facts: VideoFacts) -> int:
     """Return the size of a window's frames as float32 RGB."""
     return (facts.pairs_per_item + 1) * 3 * facts.height * facts.width * 4
-
-
-def _copied_to(device: torch.device, inputs: Tensors, part: Part) -> Tensors:
-    """Return the inputs on `device`; from pageable memory `to` returns when it has read it all."""
-    if all(view.device == device for view in inputs.values()):
-        return inputs
-    with part("copy"):
-        return {name: view.to(device) for name, view in inputs.items()}
-
-
-@contextmanager
-def _writable_on(device: torch.device, outputs: Tensors, part: Part) -> Iterator[Tensors]:
-    """Yield tensors on `device` to write: the outputs themselves where they lie there.
-
-    The others, such as slots in host memory, are copied when the block ends.
-    """
-    targets = {
-        name: view if view.device == device else torch.empty_like(view, device=device)
-        for name, view in outputs.items()
-    }
-    yield targets
-    away = [name for name, view in outputs.items() if targets[name] is not view]
-    if not away:
-        return
-    if device.type == "cuda":  # the copy would wait for it too, and its time is to be its own
-        torch.cuda.current_stream(device).synchronize()
-    with part("copy"):
-        for name in away:
-            outputs[name].copy_(targets[name])

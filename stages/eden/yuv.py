@@ -26,7 +26,7 @@ _RED_BLUE: dict[ColorMatrix, tuple[float, float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Coding:
+class Coding:
     """How one sample of YUV codes a colour."""
 
     red: float  # share of each primary in luma
@@ -56,7 +56,7 @@ def planes_to_rgb(frames: torch.Tensor, facts: VideoFacts) -> torch.Tensor:
         frames: [N, frame_bytes] uint8, planes one after the other; alpha is ignored; not changed.
         facts: size, format, depth, matrix and range.
     """
-    coding = _coding(facts)
+    coding = coding_of(facts)
     luma, chroma = (plane.float() for plane in _planes(frames, facts))
     # Subtract first: so black is exactly 0, which the cosine similarity of frames asks for.
     luma = luma.sub_(coding.black).div_(coding.luma_steps)
@@ -72,7 +72,7 @@ def rgb_to_planes(rgb: torch.Tensor, facts: VideoFacts, *, out: torch.Tensor) ->
         facts: size, format, depth, matrix and range.
         out: [N, color_bytes] uint8; every byte is written.
     """
-    coding = _coding(facts)
+    coding = coding_of(facts)
     to_luma, to_chroma = _planes(out, facts)
     luma = _luma(rgb, coding)
     to_luma.copy_(_to_steps(luma, coding.luma_steps, coding.black, coding))
@@ -86,7 +86,8 @@ def rgb_to_planes(rgb: torch.Tensor, facts: VideoFacts, *, out: torch.Tensor) ->
     to_chroma[:, 1].copy_(_to_steps(red, coding.chroma_steps, coding.neutral, coding))
 
 
-def _coding(facts: VideoFacts) -> _Coding:
+def coding_of(facts: VideoFacts) -> Coding:
+    """Return how the samples of frames of `facts` code colours."""
     red, blue = _RED_BLUE[facts.color_matrix]
     unit = float(2 ** (facts.bit_depth - 8))  # one step of 8 bits
     highest = 256.0 * unit - 1.0
@@ -94,7 +95,7 @@ def _coding(facts: VideoFacts) -> _Coding:
     if facts.color_range == "limited":
         black, luma_steps, chroma_steps = 16.0 * unit, 219.0 * unit, 224.0 * unit
     green, neutral = 1.0 - red - blue, 128.0 * unit
-    return _Coding(red, green, blue, black, luma_steps, chroma_steps, neutral, highest)
+    return Coding(red, green, blue, black, luma_steps, chroma_steps, neutral, highest)
 
 
 def _planes(frames: torch.Tensor, facts: VideoFacts) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,7 +108,7 @@ def _planes(frames: torch.Tensor, facts: VideoFacts) -> tuple[torch.Tensor, torc
     return luma, torch.unflatten(samples[:, num_luma:], 1, (2, *facts.chroma_shape))
 
 
-def _color_offsets(chroma: torch.Tensor, coding: _Coding) -> torch.Tensor:
+def _color_offsets(chroma: torch.Tensor, coding: Coding) -> torch.Tensor:
     """Return [N, 3, rows, columns]: what U and V [N, 2, rows, columns] add to luma."""
     blue, red = chroma[:, 0] * coding.blue_slope, chroma[:, 1] * coding.red_slope
     green = blue * (-coding.blue / coding.green) - red * (coding.red / coding.green)
@@ -122,11 +123,11 @@ def _add_chroma(luma: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     return (blocks + offsets[:, :, :, None, :, None]).flatten(4, 5).flatten(2, 3)
 
 
-def _luma(rgb: torch.Tensor, coding: _Coding) -> torch.Tensor:
+def _luma(rgb: torch.Tensor, coding: Coding) -> torch.Tensor:
     luma = rgb[:, 0] * coding.red
     return luma.add_(rgb[:, 1], alpha=coding.green).add_(rgb[:, 2], alpha=coding.blue)
 
 
-def _to_steps(values: torch.Tensor, steps: float, zero: float, coding: _Coding) -> torch.Tensor:
+def _to_steps(values: torch.Tensor, steps: float, zero: float, coding: Coding) -> torch.Tensor:
     """Return steps, not yet as integers. Full range U and V would reach half a step too far."""
     return (values * steps).add_(zero).round_().clamp_(0.0, coding.highest)

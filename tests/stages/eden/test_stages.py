@@ -164,10 +164,10 @@ class ShortOfMemory(Encode):
 
     limit = 2
 
-    def _compute(self, inputs, outputs, item):
+    def _compute(self, inputs, outputs):
         if len(outputs["difference"]) > self.limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        super()._compute(inputs, outputs, item)
+        super()._compute(inputs, outputs)
 
 
 class WithoutMemory(ShortOfMemory):

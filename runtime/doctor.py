@@ -1,4 +1,7 @@
-"""What this machine offers to pipelines, and what may stand in their way. Opens no CUDA context."""
+"""What this machine offers to pipelines, and what may stand in their way.
+
+Opens no CUDA context, but where links between GPUs are asked for: those are tried.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from runtime.commands.brief import count, missing_weights, num_workers, wanted_gpus
 from runtime.config import CONFIGS, PROJECT, load_config
 from runtime.errors import ConfigError
 from runtime.host import ROOT, Gpu, Host, probe_host
+
+if TYPE_CHECKING:  # loads much that is of no use without a GPU
+    from runtime.links import Link
 
 _READ = 0  # NVML_P2P_CAPS_INDEX_READ, which nvidia-ml-py has as a tuple that it cannot pass on
 _NO_PEERS = {  # of nvmlGpuP2PStatus; 0 is yes
@@ -68,14 +75,16 @@ class Checkup:
     shm_free_bytes: int
     versions: dict[str, str]  # of the packages that are needed; "" is missing
     configs: tuple[Advice, ...]
+    links: tuple[Link, ...] = ()  # between GPUs, and of each to itself; empty if not measured
 
 
-def examine(root: Path = ROOT, configs: Path = CONFIGS) -> Checkup:
+def examine(root: Path = ROOT, configs: Path = CONFIGS, *, with_links: bool = False) -> Checkup:
     """Return what there is. Nothing here fails: what cannot be had is said in its place.
 
     Args:
         root: where /proc, /sys and /dev hang; another folder for tests.
         configs: the folder of configurations.
+        with_links: open every GPU, and measure the links between them.
     """
     host = probe_host(root)
     shm = _file_system(root / "dev/shm")
@@ -90,6 +99,7 @@ def examine(root: Path = ROOT, configs: Path = CONFIGS) -> Checkup:
         shm_free_bytes=shm[1],
         versions=needed_versions(),
         configs=tuple(advise(path, host) for path in sorted(configs.glob("*.yaml"))),
+        links=_links(host.gpus) if with_links and host.gpus else (),
     )
 
 
@@ -153,6 +163,12 @@ def advise(path: Path, host: Host) -> Advice:
         text = f"{workers}, {count(wanted, 'GPU')}"
     fits = wanted <= len(host.gpus) and not missing
     return Advice(path.name, fits=fits, text=text + "".join(missing))
+
+
+def _links(gpus: Sequence[Gpu]) -> tuple[Link, ...]:
+    from runtime.links import measure_links
+
+    return measure_links(gpus)
 
 
 def _peer(nvml: ModuleType, one: Gpu, other: Gpu) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from runtime.cli_table import nbytes_text, table
 from runtime.doctor import Checkup, Limit
+
+if TYPE_CHECKING:
+    from runtime.links import Link
 
 _PTRACE = {
     None: "not restricted by Yama",
@@ -38,7 +42,7 @@ def describe_checkup(checkup: Checkup) -> str:
     lines = [f"{name:15}{fact}" for name, fact in facts.items()]
     rows = [[one.name, "yes" if one.fits else "no", one.text] for one in checkup.configs]
     advice = table(["configuration", "fits", "here"], rows)
-    return "\n".join([*lines, *_gpus(checkup), "", *advice])
+    return "\n".join([*lines, *_gpus(checkup), *_links(checkup.links), "", *advice])
 
 
 def _gpu_facts(checkup: Checkup) -> dict[str, str]:
@@ -65,6 +69,31 @@ def _gpus(checkup: Checkup) -> list[str]:
         ]
         lines += ["", *table(["reads directly", *(str(gpu.index) for gpu in gpus)], peers)]
     return lines
+
+
+def _links(links: Sequence[Link]) -> list[str]:
+    if not links:
+        return []
+    head = ["owner", "reader", "transport", "works", "64 MiB", "1 MiB round trip"]
+    rows = [
+        [
+            str(link.owner),
+            str(link.reader),
+            link.transport,
+            "no" if link.error else "yes",
+            _speed(link.gb_per_s),
+            "" if link.round_trip_us is None else f"{link.round_trip_us:.0f} us",
+            link.error,
+        ]
+        for link in links
+    ]
+    return ["", *table([*head, ""], rows, right="64 MiB,1 MiB round trip")]
+
+
+def _speed(gb_per_s: float | None) -> str:
+    if gb_per_s is None:
+        return ""
+    return f"{gb_per_s:.0f} GB/s" if gb_per_s >= 10 else f"{gb_per_s:.1f} GB/s"
 
 
 def _limit(limit: Limit, text: Callable[[int], str]) -> str:

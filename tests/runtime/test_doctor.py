@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from runtime.cli import answer
 from runtime.config import CONFIGS
 from runtime.doctor import (
     Advice,
@@ -22,10 +23,18 @@ from runtime.doctor import (
 )
 from runtime.doctor_text import describe_checkup
 from runtime.host import Gpu, Host
+from runtime.links import Link
 
 GIB = 2**30
 GPUS = tuple(Gpu(index, f"GPU-{index}", "NVIDIA H200", 140 * GIB, 139 * GIB) for index in range(2))
 HOST = Host("box", "6.1", "3.11.7", cores=16, memory_bytes=128 * GIB)
+
+LINKS = (
+    Link(0, 0, "cuda-view", "", 1940.2, 95.4),
+    Link(0, 1, "cuda-copy", "", 388.0, 110.0),
+    Link(0, 1, "host", "", 7.25, 250.0),
+    Link(1, 0, "cuda-copy", "reader: no answer for 10 s", None, None),
+)
 
 
 class NvmlError(Exception):
@@ -194,3 +203,50 @@ def test_all_of_it_is_json_too(no_nvml):
     found = json.loads(msgspec.json.encode(examine()))
     assert found["host"]["cores"] >= 1
     assert {advice["name"] for advice in found["configs"]} >= {"demo.yaml"}
+
+
+def test_links_are_a_table_with_the_reason_where_one_does_not_work(no_nvml):
+    lines = describe_checkup(replace(examine(), links=LINKS)).splitlines()
+    start = lines.index("owner  reader  transport  works     64 MiB  1 MiB round trip")
+    assert lines[start + 1 : start + 6] == [
+        "0      0       cuda-view  yes    1940 GB/s             95 us",
+        "0      1       cuda-copy  yes     388 GB/s            110 us",
+        "0      1       host       yes     7.2 GB/s            250 us",
+        "1      0       cuda-copy  no                                  reader: no answer for 10 s",
+        "",
+    ]
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Have links measured by nobody; return what was asked for."""
+    asked = []
+    monkeypatch.setattr("runtime.links.measure_links", lambda gpus: asked.append(gpus) or LINKS)
+    return asked
+
+
+def test_links_are_measured_unless_that_is_unwanted(nvml, measured, capsys):
+    assert answer(["doctor"]) == 0
+    assert "388 GB/s" in capsys.readouterr().out
+    assert [[gpu.uuid for gpu in gpus] for gpus in measured] == [["GPU-0", "GPU-1"]]
+    assert answer(["doctor", "--no-links"]) == 0
+    assert "round trip" not in capsys.readouterr().out
+    assert len(measured) == 1
+
+
+def test_links_are_json_too(nvml, measured, capsys):
+    assert answer(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["links"]
+    assert found[1] == {
+        "owner": 0,
+        "reader": 1,
+        "transport": "cuda-copy",
+        "error": "",
+        "gb_per_s": 388.0,
+        "round_trip_us": 110.0,
+    }
+    assert (found[3]["error"], found[3]["gb_per_s"]) == ("reader: no answer for 10 s", None)
+
+
+def test_without_gpus_there_are_no_links(no_nvml, measured):
+    assert (examine(with_links=True).links, measured) == ((), [])

@@ -68,7 +68,10 @@ def plan_workers(config: PipelineConfig, host: Host) -> tuple[tuple[WorkerPlan, 
         stage = config.stages[stages[0]]
         for replica in range(stage.num_replicas):
             gpu = _gpu(stage.gpus[replica], stages, host, warnings) if stage.gpus else None
-            workers.append(WorkerPlan(f"{'+'.join(stages)}/{replica}", stages, gpu, threads))
+            # What a GPU worker computes on the CPU is small, and threads that wait for more of it
+            # would take the cores of the other workers.
+            own = 1 if gpu and config.run.threads == "auto" else threads
+            workers.append(WorkerPlan(f"{'+'.join(stages)}/{replica}", stages, gpu, own))
     return tuple(workers), warnings
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
@@ -14,6 +14,8 @@ from runtime.host import Gpu, Host
 from runtime.transports import COPY, HOST, LOCAL, VIEW
 from runtime.worker_plan import WorkerPlan
 from stages.base import ITEM_BYTES
+
+SLOTS_A_WORKER = 3  # as many runs as a GPU worker has under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,11 @@ class Reach:
 
         "host" means that it cannot, and that the tensor belongs into host memory.
         """
+        if (owner.name, reader.name) in self.failed:
+            return HOST
         if owner.name == reader.name:
             return LOCAL
-        tried_in_vain = (owner.name, reader.name) in self.failed
-        if owner.gpu is None or reader.gpu is None or tried_in_vain or self.require == "host":
+        if owner.gpu is None or reader.gpu is None or self.require == "host":
             return HOST
         if owner.gpu == reader.gpu:
             return VIEW
@@ -105,8 +108,29 @@ def plan_pools(
             kept = [t for t, is_there in zip(written, on_gpu, strict=True) if is_there == bool(gpu)]
             if kept:
                 places, slot_bytes = _places(kept, stages)
-                pools.append(PoolPlan(owner.name, gpu, num_slots, slot_bytes, places))
+                pool = PoolPlan(owner.name, gpu, num_slots, slot_bytes, places)
+                pools.append(replace(pool, num_slots=_num_slots(pool, owner, workers, stages)))
     return tuple(pools)
+
+
+def _num_slots(
+    pool: PoolPlan,
+    owner: WorkerPlan,
+    workers: Sequence[WorkerPlan],
+    stages: Mapping[str, StageDescription],
+) -> int:
+    """Return how many slots a pool is to have, at most those that it has.
+
+    One for each item of the admission window, as a sink takes items in order, and may hold many
+    until an earlier one comes. Stages take them as they come, and let go of them whatever happens
+    later; so what only stages read, and lies in a GPU's memory, has as many slots as keep all who
+    touch it busy. Its owner begins no item before one is free, and finishes those that it has.
+    """
+    sink = list(stages)[-1]
+    if pool.gpu is None or any(sink in place.readers for place in pool.places):
+        return pool.num_slots
+    others = sum(w != owner and pool.is_read_by(w, owner, sink) for w in workers)
+    return min(pool.num_slots, SLOTS_A_WORKER * (1 + others) + 1)
 
 
 def _stays_on_gpu(

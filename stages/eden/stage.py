@@ -16,7 +16,7 @@ from typing import ClassVar, Generic, TypeVar
 
 import torch
 
-from stages.base import Footprint, Item, Stage, TensorSpec, UserError
+from stages.base import Footprint, Item, Job, Stage, TensorSpec, UserError
 from stages.eden.architecture import Architecture
 from stages.eden.checkpoint import read_architecture, read_tensors
 from stages.eden.geometry import Geometry, Grid, make_grid
@@ -28,6 +28,8 @@ from stages.window import VideoFacts, WindowMeta
 logger = logging.getLogger(__name__)
 
 NetworkT = TypeVar("NetworkT")
+
+_NO_JOB = Job(input="", output="", work_dir="")
 
 DTYPES = {
     "float32": torch.float32,
@@ -70,6 +72,7 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
         self._program: Direct | Captured | None = None
         self._network: NetworkT | None = None
         self._facts: VideoFacts | None = None
+        self._ready_for: tuple[VideoFacts, int, int] | None = None  # shapes, size asked, size found
         self._grid: Grid | None = None
 
     @cached_property
@@ -150,11 +153,15 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
         Raises:
             UserError: not even one pair does.
         """
+        shapes = replace(facts, job=_NO_JOB, num_frames=0)
+        if self._ready_for and self._ready_for[:2] == (shapes, size):
+            self._facts = facts  # of another job, and all that was made for the last one serves it
+            return self._ready_for[2]
         geometry = Geometry(facts.height, facts.width, self.architecture.patch)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # what is dropped now may still be at work
-        self._program = None
-        self._facts = facts
+        self._program = self._ready_for = None
+        self._facts, asked = facts, size
         self._grid = make_grid(geometry, self.architecture.hidden, self._device)
         while not self._fits(size):
             if size == 1:
@@ -164,6 +171,7 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
                 )
             logger.warning("out of memory device=%s pairs=%d", self._device, size)
             size //= 2
+        self._ready_for = shapes, asked, size
         return size
 
     def run(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> WindowMeta:
@@ -183,7 +191,7 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
 
     def close(self) -> None:
         """Let go of the weights."""
-        self._program = None
+        self._program = self._ready_for = None
         self._network = None
         self._grid = None
 

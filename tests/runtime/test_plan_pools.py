@@ -86,7 +86,7 @@ def test_replicas_of_a_group_open_no_pool_of_each_other():
 
 def test_the_pools_on_a_gpu_must_fit_there():
     small = host()
-    gpus = tuple(type(gpu)(gpu.index, gpu.uuid, "small", 2**32, 2**30) for gpu in small.gpus)
+    gpus = tuple(type(gpu)(gpu.index, gpu.uuid, "small", 2**32, 700 * 2**20) for gpu in small.gpus)
     where = type(small)("h", "6", "3.12", 8, 64 * 2**30, gpus, "", small.peers)
     with pytest.raises(PlanError, match=r"weights and the pools of \d+ items under way need"):
         plan_of(load_config("single_gpu.yaml"), where)
@@ -113,3 +113,17 @@ def test_a_stage_on_numpy_arrays_has_no_tensors_on_a_gpu():
 
 def _fields(description):
     return {name: getattr(description, name) for name in description.__struct_fields__}
+
+
+def test_what_no_sink_reads_has_few_slots_on_a_gpu():
+    plan = plan_of(load_config("dual_gpu.yaml"))
+    slots = {(pool.owner, pool.memory): pool.num_slots for pool in plan.pools}
+    assert slots == {
+        ("read/0", "host"): plan.window,
+        ("encode+decode/0", "host"): plan.window,  # write reads `middle`
+        ("encode+decode/0", "cuda:0"): 7,
+        ("denoise/0", "cuda:1"): 7,
+    }
+    assert plan.window > 7
+    short = plan_of(load_config("dual_gpu.yaml"), num_items=2)
+    assert {pool.num_slots for pool in short.pools} == {2}

@@ -4,6 +4,8 @@ import heapq
 import random
 from itertools import pairwise
 
+import pytest
+
 from ipc.errors import WouldBlock
 from ipc.messages import ItemReady
 from ipc.pool import SlotPool
@@ -21,12 +23,16 @@ NEEDED = PER_SEGMENT * 2 + 2 * 7  # the plan's W for these workers
 class Simulation:
     """read -> two stages of two replicas that overtake each other -> two sinks, in order."""
 
-    def __init__(self, seed, *, window, slots):
+    def __init__(self, seed, *, window, slots, slots_for_stages=None):
         self.random = random.Random(seed)
         self.events, self.clock, self.count = [], 0.0, 0
         self.admission = Admission(num_items=NUM_ITEMS, window=window)
         owners = [w for stage in PATH[:-1] for w in WORKERS[stage]]
         self.pools = {worker: SlotPool(worker, num_slots=slots) for worker in owners}
+        for worker in (
+            WORKERS["encode"] if slots_for_stages else ()
+        ):  # no sink reads what they write
+            self.pools[worker] = SlotPool(worker, num_slots=slots_for_stages)
         self.routes = {
             worker: Route(
                 following,
@@ -132,6 +138,13 @@ SEEDS = range(100)
 def test_with_the_admission_window_no_run_ever_stops():
     finished = {Simulation(seed, window=NEEDED, slots=NEEDED).run() for seed in SEEDS}
     assert finished == {NUM_ITEMS}
+
+
+@pytest.mark.parametrize("slots", [1, 2, 7])
+def test_pools_that_no_sink_reads_may_have_few_slots(slots):
+    """What lies on a GPU is dear; stages take items as they come, so their slots come back."""
+    runs = (Simulation(s, window=NEEDED, slots=NEEDED, slots_for_stages=slots) for s in SEEDS)
+    assert {run.run() for run in runs} == {NUM_ITEMS}
 
 
 def test_with_slots_as_the_only_limit_some_runs_stop_for_ever():

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -247,3 +248,19 @@ def test_a_gpu_writes_gpu_memory_in_place(facts_of, frames_of):
     }
     stage.run({"frames": frames_of(facts)}, outputs, Item(index=0, attempt=0, meta=META))
     assert all((tensor != 7).all() for tensor in outputs.values())
+
+
+def test_another_job_of_the_same_kind_uses_what_the_last_one_made(facts_of, monkeypatch):
+    stage = Encode(weights="random:0:tiny")
+    stage.load("cpu")
+    facts = facts_of()
+    rehearsed = []
+    monkeypatch.setattr(stage, "_rehearse", rehearsed.append)
+    assert stage.prepare(facts, 2) == 2
+    assert stage.prepare(replace(facts, num_frames=99), 2) == 2
+    assert rehearsed == [2]
+    stage.prepare(replace(facts, color_range="full"), 2)
+    stage.prepare(replace(facts, color_range="full"), 1)
+    stage.prepare(facts, 2)
+    assert rehearsed == [2, 2, 1, 2]
+    stage.close()

@@ -20,6 +20,7 @@ from ipc.records import PoolAddress
 
 __all__ = [
     "CudaError",
+    "CudaMemory",
     "CudaPool",
     "Device",
     "Event",
@@ -35,20 +36,37 @@ GRANULE_BYTES = 2 * 2**20
 _OUT_OF_MEMORY, _NOT_READY = "CUDA_ERROR_OUT_OF_MEMORY", "CUDA_ERROR_NOT_READY"
 
 
-class CudaPool(Owner):
+class CudaMemory(Owner):
+    """An allocation on a GPU, for this process alone. Its bytes are those that were there before.
+
+    Raises:
+        NoMemory: the GPU refused it.
+    """
+
+    def __init__(self, device: Device, name: str, nbytes: int) -> None:
+        self._device = device
+        self.pointer = _allocate(device, name, nbytes)
+
+    def close(self) -> None:
+        """Free the memory, which all others have closed. Safe to call twice."""
+        if self.pointer:
+            pointer, self.pointer = self.pointer, 0
+            self._device.release("cuMemFree", pointer)
+
+
+class CudaPool(CudaMemory):
     """The owner's end: an allocation of its own, with an address for others."""
 
     def __init__(
         self, device: Device, name: str, *, owner: str, num_slots: int, slot_bytes: int
     ) -> None:
-        """Allocate and export the memory, whose bytes are those that were there before.
+        """Allocate and export the memory.
 
         Raises:
             NoMemory: the GPU refused it.
             CudaError: this GPU does not share memory between processes.
         """
-        self._device = device
-        self.pointer = _allocate(device, name, num_slots * slot_bytes)
+        super().__init__(device, name, num_slots * slot_bytes)
         try:
             (handle,) = device.call("cuIpcGetMemHandle", self.pointer)
         except CudaError:
@@ -63,12 +81,6 @@ class CudaPool(Owner):
             gpu=device.uuid,
             ipc_handle=bytes_of_handle(handle),
         )
-
-    def close(self) -> None:
-        """Free the memory, which all others have closed. Safe to call twice."""
-        if self.pointer:
-            pointer, self.pointer = self.pointer, 0
-            self._device.release("cuMemFree", pointer)
 
 
 def _allocate(device: Device, name: str, nbytes: int) -> int:

@@ -44,16 +44,17 @@ class GpuPools:
 
         A GPU whose driver does not pin what is mapped read-only gets it mapped writable.
         """
-        address = mapped.address
         try:
             self._register(mapped)
         except CudaError as error:
             if mapped.is_writable:
                 raise
-            logger.info("pool=%s mapped writable, to be pinned: %s", address.name, error)
-            mapped.close()
-            mapped = MappedPool(address, writable=True)
-            self._register(mapped)
+            logger.info("pool=%s mapped writable, to be pinned: %s", mapped.address.name, error)
+        else:
+            return mapped
+        mapped.close()  # only now: the error knew who had a view of it
+        mapped = MappedPool(mapped.address, writable=True)
+        self._register(mapped)
         return mapped
 
     def _register(self, mapped: MappedPool) -> None:

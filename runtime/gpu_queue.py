@@ -14,14 +14,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from ipc.cuda import CudaPool, Event
+from ipc.cuda import CudaMemory, Event
 from ipc.host import align
 from ipc.records import TensorHandle
 from runtime.gpu_memory import GpuPools
 from runtime.hosted import Hosted
 from runtime.memory import JobMemory, tensor_bytes
 from runtime.views import Views, gpu_bytes
-from runtime.worker_gpu import WorkerGpu
+from runtime.worker_gpu import WorkerGpu, losing_the_gpu
 
 # Runs that are queued and not done: one computes, the next one is copied in meanwhile, and the one
 # after that lets a stage follow another one of the same worker without a gap.
@@ -62,13 +62,11 @@ class _Staging:
             size += align(spec.nbytes)
         self.nbytes = size * DEPTH
         if size:
-            pool = CudaPool(
-                gpu.device, f"{hosted.name}.staging", owner="", num_slots=DEPTH, slot_bytes=size
-            )
-            stack.callback(pool.close)
-            self._slot_bytes, self._start = size, pool.pointer
+            memory_of_slots = CudaMemory(gpu.device, f"{hosted.name}.staging", self.nbytes)
+            stack.callback(memory_of_slots.close)
+            self._slot_bytes, self._start = size, memory_of_slots.pointer
             self._views = Views(
-                gpu_bytes(pool.pointer, self.nbytes), slot_bytes=size, library="torch"
+                gpu_bytes(self._start, self.nbytes), slot_bytes=size, library="torch"
             )
         self._slots = []
         for index in range(DEPTH):
@@ -137,14 +135,20 @@ class GpuQueue:
         """Whether one more run may be queued."""
         return num_under_way < DEPTH
 
+    @losing_the_gpu()
     def begin(self, hosted: Hosted, read: Handles, written: Handles) -> Run:
-        """Queue the copies in, and return the tensors for the stage; `end` must follow."""
+        """Queue the copies in, and return the tensors for the stage; `end` must follow.
+
+        Raises:
+            GpuLost: an earlier run has failed, of which nobody knew yet.
+        """
         gpu, staging = self._gpu, self._staging[hosted.name]
         slot = staging.take()
         run = Run(slot, hosted.name, {}, {}, {})
         gpu.copy_in.wait(slot.computed)
         for name in hosted.reads:
-            handle = read[name]
+            if (handle := read.get(name)) is None:
+                continue  # a sink closes the place of a failed item, which lacks some
             if self._memory.is_in_place(handle.pool):
                 run.inputs |= self._memory.views(read, (name,), "torch")
                 continue
@@ -164,8 +168,13 @@ class GpuQueue:
                 run.leaving[name] = handle
         return run
 
+    @losing_the_gpu()
     def end(self, run: Run, what: object, *, failed: bool) -> None:
-        """Queue the copies out, of a run that has not failed, and have `what` told when done."""
+        """Queue the copies out, of a run that has not failed, and have `what` told when done.
+
+        Raises:
+            GpuLost: an earlier run has failed, of which nobody knew yet.
+        """
         gpu, slot, staging = self._gpu, run.slot, self._staging[run.staging]
         slot.computed.record(gpu.compute)
         if not run.leaving or failed:

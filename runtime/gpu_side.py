@@ -37,7 +37,7 @@ class GpuSide:
 
     def open(self) -> None:
         """Take the GPU, once. If that fails, the stages have it to themselves."""
-        if self._gpu is not None:
+        if self._wakes is not None:
             return
         from runtime.worker_gpu import WorkerGpu
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -21,6 +22,10 @@ class Helps:
     sink: SinkItems | None
     progress: Callable[[float], None]
     part: Part
+
+    def for_queued(self) -> Helps:
+        """Return those of a run that is only queued: what it tells now would count for another."""
+        return Helps(self.sink, lambda _fraction: None, lambda _what: nullcontext())
 
 
 @dataclass(slots=True)

@@ -211,7 +211,7 @@ class JobItems:
         written = self._memory.lease(ready.item, ready.attempt, hosted.writes)
         queued = self._gpu.begin(hosted, ready.handles, written)
         try:
-            run.call(queued.inputs, queued.outputs, written, self._helps)
+            run.call(queued.inputs, queued.outputs, written, self._helps.for_queued())
         except Exception as error:  # noqa: BLE001 - an item's failure is contained here
             run.failed = self._outgoing.report_failure(hosted.name, ready, error)
         self._gpu.end(queued, run, failed=bool(run.failed))

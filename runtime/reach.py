@@ -13,7 +13,10 @@ Pair = tuple[str, str]  # (owner, reader)
 
 
 def try_pairs(crew: Crew, pairs: Collection[Pair]) -> dict[Pair, str]:
-    """Have each owner make a small pool and each of its readers read it; return why some cannot."""
+    """Have each owner make a small pool and each of its readers read it; return why some cannot.
+
+    An owner that is its own reader only makes it: no process opens its own pools.
+    """
     questions = {
         owner: MakePool(**ME, pool=f"{owner}@probe", num_slots=1, slot_bytes=PROBE_BYTES)
         for owner in sorted({owner for owner, _reader in pairs})
@@ -22,6 +25,8 @@ def try_pairs(crew: Crew, pairs: Collection[Pair]) -> dict[Pair, str]:
     failed = {pair: made[pair[0]].error for pair in pairs if made[pair[0]].error}
     pools: dict[str, dict[str, PoolAddress]] = {}  # reader -> owner -> its pool
     for owner, reader in sorted(set(pairs) - set(failed)):
+        if owner == reader:
+            continue
         pools.setdefault(reader, {})[owner] = made[owner].address[0]
     tried = crew.ask(
         PoolsTried,

@@ -183,7 +183,8 @@ class Setup:
     def _connect(self, opened: OpenedJob) -> OpenedJob:
         """Have all pairs of workers that are to share GPU memory try it; plan anew without these.
 
-        What the driver says of its GPUs need not hold for two containers, or for parts of a GPU.
+        An owner is a reader of its own, and may find that it cannot have a pool. What the driver
+        says of its GPUs need not hold for two containers, or for parts of a GPU.
         """
         plans = {plan.name: plan for plan in self.workers}
         pairs = {
@@ -191,8 +192,10 @@ class Setup:
             for pool in opened.plan.pools
             for reader in self.workers
             if pool.gpu
-            and reader.name != pool.owner
-            and pool.is_read_by(reader, plans[pool.owner], opened.plan.path[-1])
+            and (
+                reader.name == pool.owner
+                or pool.is_read_by(reader, plans[pool.owner], opened.plan.path[-1])
+            )
         } - self._tried
         if not pairs or not self._crew.shares_gpu_memory:
             return opened
@@ -205,9 +208,14 @@ class Setup:
         return self.open(opened.job)
 
     def _fallbacks(self) -> list[str]:
+        """Return a warning for each worker without a pool, and each that cannot read another's."""
+        why_not = self._unreachable
         return [
-            f"{reader} cannot read the GPU memory of {owner}, and takes host memory: {why}"
-            for (owner, reader), why in sorted(self._unreachable.items())
+            f"{owner} cannot have a pool on its GPU, and takes host memory: {why}"
+            if reader == owner
+            else f"{reader} cannot read the GPU memory of {owner}, and takes host memory: {why}"
+            for (owner, reader), why in sorted(why_not.items())
+            if reader == owner or (owner, owner) not in why_not
         ]
 
     def _refuse_if_strict(self, warnings: Sequence[str]) -> None:

@@ -8,8 +8,10 @@ none of it.
 from __future__ import annotations
 
 import logging
+import threading
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -25,12 +27,22 @@ from runtime.views import compute_on
 
 logger = logging.getLogger(__name__)
 
+TOLD_S = 1.0  # after which a waiter that tells nothing is looked after
 PATTERN_BYTES = 4096  # at the start of a new pool, for whoever tries to read it
 Done = tuple[Any, CudaError | None]  # what was waited for, and why it went wrong
 
 
 class GpuLost(RuntimeError):
     """The GPU, or this process's context on it, cannot be used any more."""
+
+
+@contextmanager
+def losing_the_gpu() -> Iterator[None]:
+    """Queueing fails where earlier work has: in a context that is lost, every call does."""
+    try:
+        yield
+    except CudaError as error:
+        raise GpuLost(str(error)) from error
 
 
 class WorkerGpu:
@@ -141,12 +153,15 @@ class WorkerGpu:
             yield what
 
     def settle(self) -> None:
-        """Wait for everything that was queued."""
-        event = Event(self.device)
+        """Wait for everything that was queued, and until the waiter needs no event of that."""
+        event, told = Event(self.device), threading.Event()
         try:
             for stream in (self.copy_in, self.compute, self.copy_out):
                 event.record(stream)
                 event.synchronize()
+            self._waiter.after(event, lambda _error: told.set())
+            while self._waiter.is_alive() and not told.wait(TOLD_S):
+                pass
         finally:
             event.close()
 

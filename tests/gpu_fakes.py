@@ -1,21 +1,22 @@
-"""Stages on torch tensors, with work that takes long enough that whoever does not wait errs."""
+"""Stages for a GPU, real or fake, with work that takes so long that whoever does not wait errs."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 
 import numpy as np
-import torch
 
 from stages.base import Item, Stage, TensorSpec
 from tests.fakes import Facts, Lines, Meta
 
-SPIN_CYCLES = 200_000  # some 0.1 ms of a GPU
+IS_FAKE = "FAKE_CUDA_GPUS" in os.environ
+gpu = importlib.import_module("tests.fake_torch" if IS_FAKE else "tests.gpu_kernels")
 
 
 class Double(Stage):
-    """Writes `writes` = 2 * `reads` + 1. On a GPU it is an error to wait for that."""
+    """Writes `writes` = 2 * `reads` + 1."""
 
     library = "torch"
     facts_type = Facts
@@ -23,34 +24,26 @@ class Double(Stage):
 
     def __init__(self, *, reads: str = "x", writes: str = "y") -> None:
         self.reads, self.writes = (reads,), (writes,)
-        self._device = torch.device("cpu")
 
     def specs(self, facts: Facts) -> dict[str, TensorSpec]:
         return {self.writes[0]: TensorSpec((facts.width,), "float32")}
 
     def load(self, device: str) -> None:
-        self._device = torch.empty(0, device=device).device
+        self._device = gpu.place(device)
 
     def prepare(self, facts: Facts, size: int) -> int:
-        if self._device.type == "cuda":
-            torch.zeros(8, device=self._device).mul(2).add(1)  # loads what `run` needs
-            torch.cuda._sleep(1)
-            torch.cuda.synchronize()
+        gpu.warm_up(self._device)
         return size
 
     def run(self, inputs, outputs, item: Item[Meta]) -> Meta:
-        tensors = [*inputs.values(), *outputs.values()]
-        assert {tensor.device for tensor in tensors} == {self._device}
-        if self._device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("error")
-            torch.cuda._sleep(SPIN_CYCLES)
-        self.compute([inputs[name] for name in self.reads], outputs[self.writes[0]])
-        if self._device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("default")
+        given, out = [inputs[name] for name in self.reads], outputs[self.writes[0]]
+        gpu.queue(self._device, given, [out], lambda: self.compute(given, out))
         return item.meta
 
-    def compute(self, given: list[torch.Tensor], out: torch.Tensor) -> None:
-        torch.mul(given[0], 2, out=out).add_(1)
+    def compute(self, given, out) -> None:
+        out[:] = given[0]
+        out *= 2
+        out += 1
 
 
 class Plus(Double):
@@ -60,8 +53,9 @@ class Plus(Double):
         super().__init__(reads="", writes=writes)
         self.reads = tuple(reads.split())
 
-    def compute(self, given: list[torch.Tensor], out: torch.Tensor) -> None:
-        torch.add(*given, out=out)
+    def compute(self, given, out) -> None:
+        out[:] = given[0]
+        out += given[1]
 
 
 class RaisesAt(Double):
@@ -86,10 +80,10 @@ class KilledAt(RaisesAt):
 
 
 class BreaksTheGpuAt(RaisesAt):
-    """Has a kernel fail, which the process learns of later, and never recovers from."""
+    """Has a kernel fail."""
 
     def fail(self) -> None:
-        torch.zeros(1, device=self._device)[torch.tensor([7], device=self._device)]
+        gpu.break_gpu(self._device)
 
 
 class Ends(Lines):

@@ -3,7 +3,8 @@
 A GPU's memory is a memfd, so another process really opens it, and an address is a real address. A
 stream is a thread that runs what is queued in order, later than it was queued. What is made needs a
 current context in the calling thread, as with the real driver. The driver of a process without it,
-by FAKE_CUDA_GPUS (how many there are) and CUDA_VISIBLE_DEVICES.
+by FAKE_CUDA_GPUS (how many there are), CUDA_VISIBLE_DEVICES, FAKE_CUDA_REFUSES (functions that it
+does not support) and FAKE_CUDA_SLOW_S (how long copies and kernels may take).
 """
 
 import ctypes
@@ -15,10 +16,13 @@ from types import SimpleNamespace
 
 from tests.ipc.fake_gpu import (
     HANDLE,
+    POISON,
     CUresult,
     Handle,
     Refused,
     Stream,
+    copy,
+    dawdle,
     fake_uuid,
     function,
     is_writable,
@@ -41,9 +45,10 @@ class FakeDriver:
     def __init__(self):
         number = int(os.environ.get("FAKE_CUDA_GPUS", "1"))
         self._visible = visible([fake_uuid(i) for i in range(number)])
+        self.refuses = set(os.environ.get("FAKE_CUDA_REFUSES", "").split(","))
         self.thread = threading.local()
         self.lost = None  # a status that every call has from now on
-        self.can_pin_read_only = True
+        self.can_pin_read_only = "read-only pinning" not in self.refuses
         self.memory = {}  # what was allocated, by address: (memfd, mmap)
         self.opened = {}  # of other processes, by address: [handle, mmap, times opened]
         self.registered = {}  # address: bytes
@@ -137,6 +142,7 @@ class FakeDriver:
         os.truncate(fd, nbytes)
         memory = mmap.mmap(fd, nbytes)
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        ctypes.memset(address, POISON, nbytes)
         self.memory[address] = fd, memory
         return address
 
@@ -162,13 +168,16 @@ class FakeDriver:
     def cuIpcGetMemHandle(self, address):
         fd, memory = self.memory[address]
         handle = Handle()
-        ctypes.memmove(handle.getPtr(), HANDLE.pack(os.getpid(), fd, len(memory)), 64)
+        ctypes.memmove(handle.getPtr(), self._packed(fd, memory), 64)
         return handle
+
+    def _packed(self, fd, memory):
+        return HANDLE.pack(os.getpid(), fd, len(memory), self._visible[0].bytes)
 
     @function(needs_context=True)
     def cuIpcOpenMemHandle(self, handle, flags):
         data = ctypes.string_at(handle.getPtr(), 64)
-        pid, fd, nbytes = HANDLE.unpack(data)
+        pid, fd, nbytes, _gpu = HANDLE.unpack(data)
         if pid == os.getpid():
             raise Refused("INVALID_CONTEXT")
         for address, known in self.opened.items():
@@ -237,7 +246,21 @@ class FakeDriver:
 
     @function(needs_context=True)
     def cuMemcpyAsync(self, target, source, nbytes, handle):
-        self._stream(handle).queue.put(lambda: ctypes.memmove(target, source, nbytes))
+        self._stream(handle).queue.put(partial(copy, target, source, nbytes))
+
+    def launch(self, handle, work):
+        """Queue what a kernel does."""
+        stream = self._stream(handle)
+        stream.queue.put(dawdle)
+        stream.queue.put(work)
+
+    def can_compute_on(self, address, nbytes):
+        """Whether this memory lies on our GPU: not in the host's, nor on another one."""
+        here = {start: len(memory) for start, (_fd, memory) in self.memory.items()}
+        for start, (handle, memory, _times) in self.opened.items():
+            if HANDLE.unpack(handle)[-1] == self._visible[0].bytes:
+                here[start] = len(memory)
+        return any(s <= address and address + nbytes <= s + size for s, size in here.items())
 
     def cuStreamSynchronize(self, handle):
         self._mark(self._stream(handle)).wait()

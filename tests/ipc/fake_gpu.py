@@ -2,16 +2,20 @@
 
 import ctypes
 import os
+import random
 import struct
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import wraps
-from queue import SimpleQueue
+from queue import Queue
 
-HANDLE = struct.Struct("=iiq48x")  # pid, fd, bytes
+HANDLE = struct.Struct("=iiq16s32x")  # pid, fd, bytes, UUID of the GPU
+POISON = 0xFF  # fills what nobody has written yet; of floating point numbers it makes NaN
+SLOW_S = float(os.environ.get("FAKE_CUDA_SLOW_S", "0"))  # that work takes, at most
 
 
 class CUresult(IntEnum):
@@ -52,17 +56,26 @@ class Stream:
     thread: threading.Thread | None = None
     gate: threading.Event = field(default_factory=threading.Event)
     waits: threading.Event = field(default_factory=threading.Event)  # it has come to a mark
-    queue: SimpleQueue[Callable[[], object] | None] = field(default_factory=SimpleQueue)
+    queue: Queue[Callable[[], object] | None] = field(default_factory=Queue)
+    _awaited: threading.Event | None = None
 
     def wait(self, mark):
         self.waits.set()
+        self._awaited = mark
         mark.wait()
 
     def run(self):
         while (work := self.queue.get()) is not None:
+            self._awaited = self.gate
             self.gate.wait()
             work()
+            self.queue.task_done()
         self.gate.wait()
+
+    def stands(self):
+        """Whether it has done all it can until somebody opens its gate, or marks, or queues."""
+        awaited = self._awaited
+        return not self.queue.unfinished_tasks or (awaited is not None and not awaited.is_set())
 
 
 def function(needs_context):
@@ -73,6 +86,8 @@ def function(needs_context):
         def call(self, *args):
             if self.lost is not None and method.__name__ != "cuGetErrorString":
                 return self.lost, None
+            if method.__name__ in self.refuses:
+                return CUresult.CUDA_ERROR_NOT_SUPPORTED, None
             if needs_context and getattr(self.thread, "context", None) is None:
                 return CUresult.CUDA_ERROR_INVALID_CONTEXT, None
             try:
@@ -83,6 +98,19 @@ def function(needs_context):
         return call
 
     return make
+
+
+def dawdle():
+    """Take as long as work on a GPU may."""
+    if SLOW_S:
+        time.sleep(random.random() * SLOW_S)
+
+
+def copy(target, source, nbytes):
+    """Copy, and leave no old numbers to whoever reads the target too early."""
+    ctypes.memset(target, POISON, nbytes)
+    dawdle()
+    ctypes.memmove(target, source, nbytes)
 
 
 def fake_uuid(index):

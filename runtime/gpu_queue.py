@@ -18,8 +18,10 @@ from ipc.cuda import CudaMemory, Event
 from ipc.host import align
 from ipc.records import TensorHandle
 from runtime.gpu_memory import GpuPools
+from runtime.gpu_trace import CopyTimes
 from runtime.hosted import Hosted
 from runtime.memory import JobMemory, tensor_bytes
+from runtime.trace import Recorder
 from runtime.views import Views, gpu_bytes
 from runtime.worker_gpu import WorkerGpu, losing_the_gpu
 
@@ -105,17 +107,21 @@ class GpuQueue:
         self._staging: dict[str, _Staging] = {}
         self._stack = ExitStack()
 
-    def make_ready(self, memory: JobMemory, stages: Mapping[str, Hosted]) -> None:
+    def make_ready(
+        self, memory: JobMemory, stages: Mapping[str, Hosted], trace: Recorder | None = None
+    ) -> None:
         """Make the staging slots.
 
         Args:
             memory: of the job, opened with our `pools`.
             stages: of this worker.
+            trace: gets the copies, if there is one.
 
         Raises:
             NoMemory: the GPU refused them.
         """
         self._memory = memory
+        self._times = CopyTimes(self._gpu, trace) if trace and trace.is_on else None
         for name, hosted in stages.items():
             if self.takes(hosted):
                 self._staging[name] = _Staging(self._gpu, hosted, memory, self._stack)
@@ -136,7 +142,7 @@ class GpuQueue:
         return num_under_way < DEPTH
 
     @losing_the_gpu()
-    def begin(self, hosted: Hosted, read: Handles, written: Handles) -> Run:
+    def begin(self, hosted: Hosted, read: Handles, written: Handles, *, item: int = -1) -> Run:
         """Queue the copies in, and return the tensors for the stage; `end` must follow.
 
         Raises:
@@ -146,6 +152,7 @@ class GpuQueue:
         slot = staging.take()
         run = Run(slot, hosted.name, {}, {}, {})
         gpu.copy_in.wait(slot.computed)
+        comes = False
         for name in hosted.reads:
             if (handle := read.get(name)) is None:
                 continue  # a sink closes the place of a failed item, which lacks some
@@ -157,7 +164,10 @@ class GpuQueue:
                 staging.pointer(here), self._memory.pointer(handle), tensor_bytes(handle)
             )
             run.inputs[name] = staging.view(here)
+            comes = True
         slot.arrived.record(gpu.copy_in)
+        if self._times is not None:
+            self._times.begin(item, slot.arrived if comes else None)
         gpu.compute.wait(slot.arrived)
         gpu.compute.wait(slot.left)
         for name, handle in written.items():
@@ -180,6 +190,8 @@ class GpuQueue:
         if not run.leaving or failed:
             gpu.after(slot.computed, what)
             return
+        if self._times is not None:
+            self._times.leave(slot.computed)
         gpu.copy_out.wait(slot.computed)
         for name, handle in run.leaving.items():
             gpu.copy_out.copy(
@@ -196,7 +208,10 @@ class GpuQueue:
         Raises:
             GpuLost: the GPU has failed at one, and cannot be used any more.
         """
-        return self._gpu.done()
+        for what in self._gpu.done():
+            if self._times is not None:
+                self._times.end()
+            yield what
 
     def close(self) -> None:
         """Wait for what is queued; give the staging slots up."""

@@ -63,7 +63,7 @@ class JobItems:
             gpu.pools if gpu else None,
         )
         if gpu is not None:
-            gpu.make_ready(self._memory, hosted)
+            gpu.make_ready(self._memory, hosted, trace)
         self._outgoing = Outgoing(
             job,
             path,
@@ -209,7 +209,7 @@ class JobItems:
         assert self._gpu is not None
         hosted, ready = run.hosted, run.done
         written = self._memory.lease(ready.item, ready.attempt, hosted.writes)
-        queued = self._gpu.begin(hosted, ready.handles, written)
+        queued = self._gpu.begin(hosted, ready.handles, written, item=ready.item)
         try:
             run.call(queued.inputs, queued.outputs, written, self._helps.for_queued())
         except Exception as error:  # noqa: BLE001 - an item's failure is contained here

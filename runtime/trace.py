@@ -24,6 +24,7 @@ MAX_NAMES = 256
 OTHER = "other"  # the first name; stands for those past the limit
 
 RUN, FAILED, WAIT, PART, STEP = 1, 2, 3, 4, 5  # kinds; 0: no record, or a torn one
+COPY_IN, COPY_OUT = 6, 7  # beside runs, on a GPU
 RECORD = np.dtype(
     [
         ("begin", "f8"),  # time.monotonic(), one clock for all processes of a host
@@ -133,6 +134,16 @@ class Recorder:
         """A part of what runs now: a copy."""
         with self._slice(PART, what):
             yield
+
+    @property
+    def is_on(self) -> bool:
+        """Whether what is told is kept for anybody."""
+        return self._end > NAMES_BYTES // _WORD
+
+    def copied(self, kind: int, item: int, began: float, ended: float) -> None:
+        """A copy of an item is done, that went on beside runs."""
+        if at := self._begin(kind, "copy", item, 0, began):
+            self._times[at + 1] = ended
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:

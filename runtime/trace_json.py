@@ -16,10 +16,11 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.trace import FAILED, PART, RUN, STEP, WAIT, Traced
+from runtime.trace import COPY_IN, COPY_OUT, FAILED, PART, RUN, STEP, WAIT, Traced
 
 BLOCK = 10_000  # records that are text at once
 SEPARATOR = b",\n"
+BESIDE = {COPY_IN: 1 << 23, COPY_OUT: 1 << 24}  # tracks of their own; past every process id
 Arrows = tuple[NDArray[np.int64], NDArray[np.int64]]  # that end and that start at a record; 0: none
 
 
@@ -77,16 +78,32 @@ def _arrows(tracks: Sequence[Track]) -> list[Arrows]:
 def _track(scene: Scene, number: int, track: Track, arrows: Arrows) -> Iterator[bytes]:
     """Yield the track's events, block by block."""
     names, records = track.traced
-    yield SEPARATOR + _metadata("thread_name", scene.pid, track.tid, name=track.name)
-    yield SEPARATOR + _metadata("thread_sort_index", scene.pid, track.tid, sort_index=number)
+    tids = {kind: track.tid + offset for kind, offset in BESIDE.items()}
+    for name, tid in {track.name: track.tid, **_beside(track, tids)}.items():
+        yield SEPARATOR + _metadata("thread_name", scene.pid, tid, name=name)
+        yield SEPARATOR + _metadata("thread_sort_index", scene.pid, tid, sort_index=number)
+    kinds = records["kind"]
+    for tid, on_track in [
+        (track.tid, ~np.isin(kinds, list(BESIDE))),
+        *((tid, kinds == kind) for kind, tid in tids.items()),
+    ]:
+        chosen = np.flatnonzero(on_track)
+        place = f'"pid":{scene.pid},"tid":{tid},"ts":%d'
+        for first in range(0, len(chosen), BLOCK):
+            some = chosen[first : first + BLOCK]
+            yield _block(scene, place, names, records[some], *(ids[some] for ids in arrows))
     place = f'"pid":{scene.pid},"tid":{track.tid},"ts":%d'
-    for first in range(0, len(records), BLOCK):
-        some = slice(first, first + BLOCK)
-        yield _block(scene, place, names, records[some], *(ids[some] for ids in arrows))
     if track.is_full:
         name = f"tracing stopped: no room for more than {len(records)} slices"
         last = _microseconds(records["end"].max(keepdims=True) - scene.began)
         yield _fill(f'{{"ph":"i","s":"t","cat":"limit","name":"{name}",{place}}}', [last])
+
+
+def _beside(track: Track, tids: dict[int, int]) -> dict[str, int]:
+    """Return the names of the tracks beside this one that have anything to show."""
+    kinds = set(np.unique(track.traced[1]["kind"]).tolist())
+    shown = {COPY_IN: "copies in", COPY_OUT: "copies out"}
+    return {f"{track.name}, {shown[kind]}": tids[kind] for kind in tids if kind in kinds}
 
 
 def _block(
@@ -107,7 +124,8 @@ def _block(
     ends = _microseconds(np.where(is_open, scene.ended, records["end"]) - scene.began)
     begins = _microseconds(records["begin"] - scene.began)
     columns = np.stack([begins, ends - begins, records["item"], records["attempt"]])
-    texts = dict.fromkeys((STEP, WAIT, RUN, FAILED, "arrows", PART), b"")
+    order = (STEP, WAIT, RUN, FAILED, "arrows", PART, COPY_IN, COPY_OUT)
+    texts = dict.fromkeys(order, b"")
     alike = (records["kind"].astype(np.int32) << 8 | records["name"]) << 2
     alike += 2 * is_open + (records["item"] >= 0)
     for group in np.unique(alike).tolist():  # several times faster than one by one
@@ -123,7 +141,9 @@ def _block(
 
 def _template(kind: int, name: str, place: str, is_open: bool, has_item: bool) -> tuple[str, int]:
     """Return the text of slices that are alike, and how many numbers are missing in it."""
-    category = {STEP: "step", WAIT: "wait", PART: name}.get(kind, "run")
+    category = {STEP: "step", WAIT: "wait", PART: name, COPY_IN: name, COPY_OUT: name}.get(
+        kind, "run"
+    )
     shown = f"wait: {name}" if kind == WAIT else name
     is_run = kind in (RUN, FAILED)
     parts = ['"item":%d'] if has_item else []

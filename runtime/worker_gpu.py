@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 TOLD_S = 1.0  # after which a waiter that tells nothing is looked after
 PATTERN_BYTES = 4096  # at the start of a new pool, for whoever tries to read it
+Call = Callable[[CudaError | None], None]
 Done = tuple[Any, CudaError | None]  # what was waited for, and why it went wrong
 
 
@@ -66,6 +67,7 @@ class WorkerGpu:
         self._done: SimpleQueue[Done] = SimpleQueue()
         self._waiter = Waiter(self.device)
         self._waiter.start()
+        self._arrivals: Waiter | None = None  # only a trace asks for them
         self.pool: CudaPool | None = None
 
     def use(self) -> None:
@@ -137,6 +139,17 @@ class WorkerGpu:
 
         self._waiter.after(event, tell)
 
+    def note(self, event: Event, call: Call) -> None:
+        """Have `call` called in the waiter's thread, in the order of `after`."""
+        self._waiter.after(event, call)
+
+    def note_arrival(self, event: Event, call: Call) -> None:
+        """Have `call` called in a thread that waits for nothing but copies in."""
+        if self._arrivals is None:
+            self._arrivals = Waiter(self.device, name="cuda-arrivals")
+            self._arrivals.start()
+        self._arrivals.after(event, call)
+
     def done(self) -> Iterator[Any]:
         """Yield all that has happened since the last call.
 
@@ -154,26 +167,37 @@ class WorkerGpu:
 
     def settle(self) -> None:
         """Wait for everything that was queued, and until the waiter needs no event of that."""
-        event, told = Event(self.device), threading.Event()
+        event = Event(self.device)
         try:
             for stream in (self.copy_in, self.compute, self.copy_out):
                 event.record(stream)
                 event.synchronize()
-            self._waiter.after(event, lambda _error: told.set())
-            while self._waiter.is_alive() and not told.wait(TOLD_S):
-                pass
+            for waiter in self._waiters():
+                _wait_for(waiter, event)
         finally:
             event.close()
 
+    def _waiters(self) -> list[Waiter]:
+        return [self._waiter, *([self._arrivals] if self._arrivals else [])]
+
     def close(self) -> None:
         """Give everything back. The stages come first."""
-        self._waiter.stop()
+        for waiter in self._waiters():
+            waiter.stop()
         if self.pool is not None:
             self.pool.close()
             self.pool = None
         for stream in (self.copy_in, self.compute, self.copy_out):
             stream.close()
         self.device.close()
+
+
+def _wait_for(waiter: Waiter, event: Event) -> None:
+    """Wait until `waiter` has called back for all that it was given, `event` last."""
+    told = threading.Event()
+    waiter.after(event, lambda _error: told.set())
+    while waiter.is_alive() and not told.wait(TOLD_S):
+        pass
 
 
 def _pattern(address: PoolAddress) -> NDArray[np.uint8]:

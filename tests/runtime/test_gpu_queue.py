@@ -1,11 +1,15 @@
 """The order of copies and computing of one worker's runs, by streams that stand still in turn."""
 
+import time
+
+import numpy as np
 import pytest
 
 from ipc.cuda import GRANULE_BYTES, CudaMemory
 from ipc.errors import NoMemory
 from runtime.gpu_memory import GpuPools
 from runtime.gpu_queue import DEPTH, GpuQueue
+from runtime.trace import COPY_IN, COPY_OUT, Recorder
 from runtime.worker_gpu import GpuLost
 from stages.base import Item
 from tests import fake_torch
@@ -19,17 +23,17 @@ NUM_RUNS = DEPTH + 2  # so that slots are used again
 class Runs:
     """Runs of one stage that are queued without end: what limits them elsewhere does not here."""
 
-    def __init__(self, worker):
+    def __init__(self, worker, trace=None):
         self.worker, self._queue = worker, worker.queue
         self._memory = worker.open_memory()
-        self._queue.make_ready(self._memory, worker.hosted)
+        self._queue.make_ready(self._memory, worker.hosted, trace)
         self._hosted = worker.hosted["y"]
         self.done, self._written = [], {}
 
     def queue(self, item):
         handles = {"x": self.worker.write(item)}
         written = self._written[item] = self._memory.lease(item, 0, ("y",))
-        run = self._queue.begin(self._hosted, handles, written)
+        run = self._queue.begin(self._hosted, handles, written, item=item)
         told = Item(index=item, attempt=0, meta=None)
         self._hosted.stage.run(run.inputs, run.outputs, told)
         self._queue.end(run, item, failed=False)
@@ -86,6 +90,26 @@ def test_the_next_item_comes_in_while_one_is_computed(worker):
         worker.wait_until_still()
         assert not copied.unfinished_tasks
     runs.finish()
+
+
+def test_a_trace_has_the_copies_of_each_run_beside_it(worker):
+    trace = Recorder()
+    runs = Runs(worker, trace)
+    with worker.held(worker.gpu.compute):
+        for item in range(DEPTH):
+            runs.queue(item)
+        worker.wait_until_still()
+        computing = time.monotonic()
+    runs.finish()
+    _names, records = trace.read()
+    for kind in (COPY_IN, COPY_OUT):
+        copies = records[records["kind"] == kind]
+        assert sorted(copies["item"].tolist()) == list(range(DEPTH))
+        assert (copies["begin"] <= copies["end"]).all()
+        assert (np.sort(copies["begin"])[1:] >= np.sort(copies["end"])[:-1]).all(), "one by one"
+    arrived = records[records["kind"] == COPY_IN]["end"]
+    assert (arrived <= computing).all(), "they came in while the GPU was busy"
+    assert (records[records["kind"] == COPY_OUT]["begin"] >= computing).all()
 
 
 def test_a_context_that_is_lost_is_found_out_when_work_is_queued(worker):

@@ -8,6 +8,8 @@ import pytest
 
 from ipc.host import HostPool, MappedPool
 from runtime.trace import (
+    COPY_IN,
+    COPY_OUT,
     FAILED,
     NAMES_BYTES,
     PART,
@@ -140,3 +142,40 @@ def test_an_arrow_is_bound_to_a_run_and_not_to_its_part_that_begins_at_once():
         ("f", "item", 3000000),
         ("X", "copy", 3000000),
     ]
+
+
+def test_copies_beside_runs_have_tracks_of_their_own():
+    """They overlap with runs and with each other, which slices of one track must not."""
+    recorder = Recorder()
+    recorder.run("add", 0, 0, 1.0)
+    recorder.ran(3.0, failed=False)
+    recorder.copied(COPY_IN, 1, 1.5, 2.5)
+    recorder.copied(COPY_OUT, 0, 2.0, 3.5)
+    recorder.run("add", 1, 0, 3.0)
+    recorder.ran(4.0, failed=False)
+    plain = Recorder()
+    plain.run("write", 0, 0, 4.0)
+    plain.ran(5.0, failed=False)
+    file = io.BytesIO()
+    tracks = [
+        Track("a", 1, recorder.read(), is_full=False),
+        Track("b", 2, plain.read(), is_full=False),
+    ]
+    write_events(file, Scene("t", pid=9, began=0.0, ended=9.0), tracks)
+    events = json.loads(file.getvalue())["traceEvents"]
+    tids = {e["args"]["name"]: e["tid"] for e in events if e["name"] == "thread_name"}
+    assert list(tids) == ["a", "a, copies in", "a, copies out", "b"]
+    shown = {
+        (e["tid"], e["name"], e["args"]["item"], e["ts"], e["dur"])
+        for e in events
+        if e["ph"] == "X"
+    }
+    assert shown == {
+        (tids["a"], "add", 0, 1000000, 2000000),
+        (tids["a"], "add", 1, 3000000, 1000000),
+        (tids["a, copies in"], "copy", 1, 1500000, 1000000),
+        (tids["a, copies out"], "copy", 0, 2000000, 1500000),
+        (tids["b"], "write", 0, 4000000, 1000000),
+    }
+    arrows = [(e["ph"], e["tid"]) for e in events if "id" in e]
+    assert arrows == [("s", tids["a"]), ("f", tids["b"])]

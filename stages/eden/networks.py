@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -44,6 +45,8 @@ class Networks:
     decoder: type[Decoder]
     planes_to_rgb: Callable[[torch.Tensor, VideoFacts], torch.Tensor]
     rgb_to_planes: Callable[..., None]
+    # While it lasts, networks prepare their kernels instead of running them.
+    compiling: Callable[[torch.device], AbstractContextManager[object]] = nullcontext
 
 
 PLAIN = Networks("torch", Encoder, Denoiser, Decoder, yuv.planes_to_rgb, yuv.rgb_to_planes)
@@ -68,7 +71,7 @@ def choose_networks(
     reason = _unsuitable(architecture, device, dtype)
     if not reason:
         try:
-            return _fused(device)
+            return _fused(device, dtype)
         except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
             reason = f"Triton cannot compile for {device}: {type(error).__name__}: {error}"
     if kernels == "triton":
@@ -104,11 +107,11 @@ def _is_interpreted() -> bool:
     return is_interpreted()
 
 
-def _fused(device: torch.device) -> Networks:
+def _fused(device: torch.device, dtype: torch.dtype) -> Networks:
     """Return the fused networks, having run a kernel: that shows whether a compiler is there."""
-    from stages.eden.fused import decoder, denoiser, encoder, mlp, planes
+    from stages.eden.fused import decoder, denoiser, encoder, jit, mlp, planes
 
-    mlp.gelu_(torch.zeros(1, device=device))
+    mlp.gelu_(torch.zeros(mlp.NUMBERS, dtype=dtype, device=device))  # one that networks use
     return Networks(
         "triton",
         encoder.Encoder,
@@ -116,4 +119,5 @@ def _fused(device: torch.device) -> Networks:
         decoder.Decoder,
         planes.planes_to_rgb,
         planes.rgb_to_planes,
+        jit.compiling,
     )

@@ -7,7 +7,7 @@ everything on the device they only queue work on the current stream.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, torch.Tensor]
 Compute = Callable[[Tensors, Tensors], None]
+Compiling = Callable[[torch.device], AbstractContextManager[object]]
 
 
 class Direct:
@@ -49,13 +50,20 @@ class Captured:
         inputs: the buffers to read; kept.
         outputs: the buffers to write; kept.
         device: a GPU.
+        compiling: the first call is within it, and need not compute.
 
     Raises:
         torch.OutOfMemoryError: it does not fit.
     """
 
     def __init__(
-        self, compute: Compute, inputs: Tensors, outputs: Tensors, device: torch.device
+        self,
+        compute: Compute,
+        inputs: Tensors,
+        outputs: Tensors,
+        device: torch.device,
+        *,
+        compiling: Compiling = nullcontext,
     ) -> None:
         self._inputs, self._outputs = inputs, outputs
         self._device = device
@@ -63,7 +71,7 @@ class Captured:
         self.graph = torch.cuda.CUDAGraph()
         self._place.follow_in(torch.cuda.current_stream(device))  # which made the buffers
         self._place.follow_in(self._place.stream)
-        with torch.cuda.stream(self._place.stream):
+        with torch.cuda.stream(self._place.stream), compiling(device):
             compute(inputs, outputs)
         # First gives back to the GPU what the call left in the allocator's hands. Other threads
         # may go on calling CUDA.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -44,8 +45,9 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
     Args:
         weights: path of a checkpoint, or `random:SEED[:PRESET]`.
         dtype: of weights, tokens and large products: float32, bfloat16 or float16. Statistics,
-            latents and Euler steps are float32 always. It is written out, as the tokens between
-            two stages have it: no stage looks at a GPU to choose it.
+            latents and Euler steps are float32 always, and bfloat16 is float16 inside the decoder;
+            see there. It is written out, as the tokens between two stages have it: no stage looks
+            at a GPU to choose it.
         kernels: `torch` computes with torch alone, everywhere, and is the definition; `triton`
             with fused kernels and one CUDA graph a stage, or refuses; `auto` takes `triton` on a
             GPU where it can, else `torch`, and says in the log why.
@@ -140,12 +142,16 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
             UserError: the weights are missing, or those of another model; or `kernels: triton`
                 cannot be had there.
         """
-        self._device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
         dtype = DTYPES[self._dtype]
-        tensors = read_tensors(self._weights, self.prefixes)
-        with self._computing():
-            self._networks = choose_networks(self._kernels, self.architecture, self._device, dtype)
-            self._network = self._build(Weights(tensors, self._device, dtype))
+        with ThreadPoolExecutor(1) as reader:
+            tensors = reader.submit(read_tensors, self._weights, self.prefixes)
+            # Meanwhile the GPU is opened and a kernel compiled, which takes as long.
+            self._device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
+            with self._computing():
+                self._networks = choose_networks(
+                    self._kernels, self.architecture, self._device, dtype
+                )
+                self._network = self._build(Weights(tensors.result(), self._device, dtype))
 
     def prepare(self, facts: VideoFacts, size: int) -> int:
         """Make ready for frames of `facts`; return how many pairs, up to `size`, fit in memory.
@@ -220,7 +226,8 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
 
     def _make_program(self, inputs: Tensors, outputs: Tensors) -> Direct | Captured:
         if self._device.type == "cuda" and self._networks is not PLAIN:
-            return Captured(self._compute, inputs, outputs, self._device)
+            compiling = self._networks.compiling
+            return Captured(self._compute, inputs, outputs, self._device, compiling=compiling)
         return Direct(self._compute, self._device)
 
     def _made_for(self, outputs: Tensors, item: Item[WindowMeta]) -> Tensors:

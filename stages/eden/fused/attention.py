@@ -156,7 +156,6 @@ def _attend_in_time(
     to_own = tl.exp(to_own - highest)
     total = tl.sum(to_before, 1) + tl.sum(to_after, 1) + to_own
     mixed = _mix(to_before, value_before) + _mix(to_after, value_after)
-    mixed += to_own[:, None] * value
-    mixed = mixed / total[:, None]
+    mixed = (mixed + to_own[:, None] * value) / total[:, None]
     goal = (line * C + channel)[:, None] + inside[None, :]
     tl.store(out + goal, mixed.to(out.dtype.element_ty), mask=is_in)

@@ -47,7 +47,7 @@ class Decoder(decoder.Decoder):
             grid: of the window's frames.
         """
         recon, query = self._embed(latents, grid)
-        h = torch.empty_like(recon)
+        h, tokens = torch.empty_like(recon), tokens.to(self._dtype)
         for block, missing in zip(self._blocks, self._missing[:-1], strict=True):
             _apply(block, recon, query, h, tokens, missing)
         normalise(recon, self._norm, h, offset=self._missing[-1])

@@ -12,7 +12,11 @@ bits; `tl.constexpr` is known when it is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -22,19 +26,67 @@ from triton import knobs
 HelperT = TypeVar("HelperT", bound=Callable[..., Any])
 
 BLOCK_NUMBERS = 4096  # of the largest block that a program keeps in registers, about
+THREADS = 16  # that compile; a stage has some 10 kernels
+
+_is_compiling: ContextVar[bool] = ContextVar("is_compiling", default=False)
 
 
-class Kernel(Protocol):
-    """A compiled function, to be launched as `kernel[grid](...)`."""
+class Kernel:
+    """A function in Triton's language, to be launched as `kernel[grid](...)`."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self._compiled = triton.jit(function)
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., object]:
-        """Return what launches as many programs as `grid` says."""
+        """Return what launches as many programs as `grid` says, or only compiles; see below."""
+        if _is_compiling.get():
+            return partial(self._compiled.warmup, grid=grid)
+        launch: Callable[..., object] = self._compiled[grid]
+        return launch
+
+
+@contextmanager
+def compiling(device: torch.device) -> Iterator[None]:
+    """Within, launching a kernel begins to compile it, and it does not run.
+
+    When the block ends, all of them are compiled, at the same time, and loaded onto the GPU
+    `device`. Compiled one at a time as they come they would take several seconds.
+    """
+    before = _is_compiling.set(True)
+    try:
+        with (
+            ThreadPoolExecutor(THREADS, initializer=torch.cuda.set_device, initargs=(device,)) as t,
+            triton.AsyncCompileMode(_Loader(t)),
+        ):
+            yield
+    finally:
+        _is_compiling.reset(before)
+
+
+class _Compiled(Protocol):
+    @property
+    def run(self) -> Callable[..., object]:
+        """Loads it first: a C compiler makes its launcher, and the GPU gets its code."""
+
+
+class _Loader:
+    """Threads that load what they have compiled; Triton alone would do so when it is launched."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+
+    def submit(self, compile_: Callable[[], _Compiled]) -> Future[_Compiled]:
+        return self._threads.submit(self._load, compile_)
+
+    def _load(self, compile_: Callable[[], _Compiled]) -> _Compiled:
+        compiled = compile_()
+        assert callable(compiled.run)
+        return compiled
 
 
 def kernel(function: Callable[..., None]) -> Kernel:
     """Make a kernel of a function in Triton's language."""
-    compiled: Kernel = triton.jit(function)
-    return compiled
+    return Kernel(function)
 
 
 def helper(function: HelperT) -> HelperT:

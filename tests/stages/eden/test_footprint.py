@@ -83,12 +83,13 @@ def test_a_gpu_needs_about_as_much_memory_as_is_said(kind, dtype):
     stage.close()
 
 
-def test_the_three_stages_together_have_all_the_weights_once():
+def test_the_three_stages_together_have_all_the_weights_and_one_norm_twice():
     facts = facts_of(64, 64)
     stages = [cls(weights="random:0:small") for cls in (Encode, Denoise, Decode)]
     shapes = stages[0].architecture.shapes()
     total = sum(torch.Size(shape).numel() for shape in shapes.values()) * 4
-    assert sum(stage.footprint(facts, "cpu").weights_bytes for stage in stages) == total
+    norm = 2 * stages[0].architecture.hidden * 4
+    assert sum(stage.footprint(facts, "cpu").weights_bytes for stage in stages) == total + norm
 
 
 def test_half_precision_halves_the_weights():

@@ -2,6 +2,8 @@
 
 import importlib.util
 import math
+import warnings
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -60,6 +62,19 @@ def ready(facts_of):
         stage.close()
 
 
+@contextmanager
+def no_waiting():
+    """Let waiting for the GPU be an error, and what comes after the block as it was."""
+    with warnings.catch_warnings():
+        # Setting it says, once a process, that it does not see every way to wait.
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype feature")
+        try:
+            torch.cuda.set_sync_debug_mode("error")
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 def run(stages, facts, frames, index=0):
     """Run one window on fresh tensors of the GPU; return all of them."""
     tensors = {"frames": frames.to("cuda:0")}
@@ -77,6 +92,17 @@ def test_a_gpu_gets_kernels_and_a_graph_and_torch_is_to_be_had(facts_of, ready):
     for stage in ready(facts_of(), kernels="torch"):
         assert stage._networks is PLAIN
         assert isinstance(stage._program, Direct)
+
+
+def test_kernels_compile_without_running_and_run_then():
+    from stages.eden.fused import jit, mlp  # these need Triton
+
+    x = torch.full((mlp.NUMBERS * 3 + 1,), -2.0, dtype=torch.float16, device="cuda:0")
+    with jit.compiling(x.device):
+        mlp.gelu_(x)
+    assert (x == -2.0).all()
+    mlp.gelu_(x)
+    assert (x > -1.0).all()
 
 
 @pytest.mark.parametrize("size", [(32, 32), (50, 38), (65, 107)])
@@ -99,15 +125,19 @@ def test_running_waits_for_nothing_and_is_the_same_again(kernels, facts_of, fram
     stages, frames = ready(facts, kernels=kernels), frames_of(facts).to("cuda:0")
     first = run(stages, facts, frames)
     other = run(stages, facts, frames.flip(0))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         second = run(stages, facts, frames)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     for name, tensor in first.items():
         assert torch.equal(tensor.view(torch.uint8), second[name].view(torch.uint8)), name
         assert not torch.equal(tensor.view(torch.uint8), other[name].view(torch.uint8)), name
         assert not (tensor.is_floating_point() and tensor.isnan().any()), name
+
+
+def test_waiting_is_an_error_while_it_is_forbidden_and_only_then():
+    on_gpu = torch.ones(1, device="cuda:0")
+    with pytest.raises(RuntimeError, match="synchronizing"), no_waiting():
+        on_gpu.item()
+    assert on_gpu.item() == 1
 
 
 def test_inputs_stay_as_they_were(facts_of, frames_of, ready):

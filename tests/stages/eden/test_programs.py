@@ -133,6 +133,28 @@ def test_the_capture_waits_for_what_made_the_buffers(cuda):
     assert cuda.asked[1:] == ["captures waits for other", "capture on captures"]
 
 
+def test_only_the_call_before_the_capture_compiles(cuda):
+    @contextmanager
+    def compiling(device):
+        assert device == HERE
+        cuda.asked.append("compile")
+        yield
+        cuda.asked.append("compiled")
+
+    def compute(inputs, outputs):
+        cuda.asked.append(f"compute on {cuda.streams[-1]}")
+
+    Captured(compute, {}, {}, HERE, compiling=compiling)
+    assert cuda.asked == [
+        "captures waits for main",
+        "compile",
+        "compute on captures",
+        "compiled",
+        "capture on captures",
+        "compute on main",
+    ]
+
+
 def test_a_stream_waits_for_what_used_the_scratch_memory_last(cuda, part):
     program = captured()
     cuda.asked.clear()

@@ -111,9 +111,9 @@ def decode(
         yield from _decoded(decoder, None, errors)
 
 
-def first_frame(path: str, *, threads: int) -> VideoFrame | None:
+def first_frame(path: str) -> VideoFrame | None:
     """Return the first frame without a fault, or None if there is none."""
-    with open_input(path, threads=threads) as container:
+    with open_input(path, threads=1) as container:
         stream = video_stream(container)
         assert stream is not None, "the caller has checked that there is video"
         return next((f for f in decode(container, stream, []) if not f.is_corrupt), None)
@@ -154,7 +154,11 @@ def _reason(error: Exception) -> str:
 
 
 class FrameReader:
-    """Decodes frame after frame, and seeks where the next one asked for is not close ahead."""
+    """Decodes frame after frame, and seeks where the next one asked for is not close ahead.
+
+    At the first fault it starts over with one thread, and stays with it: several tell of a fault
+    late, and at the end of a file they lose whole frames with it.
+    """
 
     def __init__(self, path: str, index: FrameIndex, *, threads: int) -> None:
         self._path, self._index, self._threads = path, index, threads
@@ -170,6 +174,23 @@ class FrameReader:
         Raises:
             BrokenFrameError: it cannot be decoded, or the decoder had to make parts of it up.
         """
+        try:
+            return self._frame(number)
+        except BrokenFrameError:
+            if self._threads == 1:
+                raise
+        self.close()
+        self._threads = 1
+        return self._frame(number)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._next, self._frames = None, iter(())
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _frame(self, number: int) -> VideoFrame:
         if self._next is not None and self._is_close_ahead(number):
             return self._advance(number)
         starts = self._starts(number)
@@ -183,13 +204,6 @@ class FrameReader:
                 continue  # the seek landed behind it, or on a keyframe that leans on earlier ones
         self._restart(starts[-1])
         return self._advance(number)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._next, self._frames = None, iter(())
-        if self._container is not None:
-            self._container.close()
-            self._container = None
 
     def _is_close_ahead(self, number: int) -> bool:
         if self._next is None or number < self._next:
@@ -225,6 +239,8 @@ class FrameReader:
         expected = self._next
         self._next = None  # unknown, should anything below fail
         for frame in self._frames:
+            if self._errors and self._threads > 1:
+                raise self._broken(number, "")
             position = expected if not self._index.keyframes.size else self._position(frame)
             if position is None or position > number:
                 raise self._broken(number, "the decoder skipped it")

@@ -137,30 +137,54 @@ def _is_part_true(reader: FrameReader, numbers: range) -> bool:
     return True
 
 
+@dataclass(slots=True)
+class _Decoded:
+    """What decoding the whole stream brought up."""
+
+    time_base: Fraction
+    times: array[int] = field(default_factory=lambda: array("q"))
+    num_timeless: int = 0
+    num_torn: int = 0  # last frames that are not whole
+    last_duration: int = 0
+    errors: list[str] = field(default_factory=list)
+    has_fault: bool = False  # of any kind, wherever it lies
+
+
 def _index_by_frames(
     path: str, packets: _Packets, nominal: int, threads: int, reading: Reading
 ) -> FrameIndex:
     """Decode everything; the times of frames that have none are made up, evenly."""
-    times: array[int] = array("q")
-    duration = missing = num_torn = 0
-    errors: list[str] = []
+    decoded = _decode_all(path, nominal, threads)
+    if decoded.has_fault and threads > 1:
+        decoded = _decode_all(path, nominal, 1)  # several lose whole frames at the end
+    times, errors = decoded.times, decoded.errors
+    reading.num_undecodable = len(errors)
+    reading.ends_torn = reading.ends_torn or decoded.num_torn > 0
+    pts = np.array(times[: len(times) - decoded.num_torn], np.int64)
+    if decoded.num_timeless and decoded.num_timeless == pts.size == np.unique(packets.dts).size:
+        pts = np.sort(np.array(packets.dts, np.int64))  # frames come out as evenly as they go in
+    no_keyframes = np.empty(0, np.int64)
+    pts = _increasing(pts, nominal)
+    return FrameIndex(pts, no_keyframes, decoded.time_base, decoded.last_duration)
+
+
+def _decode_all(path: str, nominal: int, threads: int) -> _Decoded:
     with open_input(path, threads=threads) as container:
         stream = video_stream(container)
         assert stream is not None, "it was there a moment ago"
-        time_base = stream.time_base or Fraction(1, 1000)
+        found = _Decoded(stream.time_base or Fraction(1, 1000))
+        times, errors = found.times, found.errors
         for frame in decode(container, stream, errors):
+            found.has_fault |= bool(errors) or frame.is_corrupt
             if not times:
                 errors.clear()  # a stream may begin with what leans on something before it
-            missing += frame.pts is None
+            found.num_timeless += frame.pts is None
             after = times[-1] + nominal if times else 0
             times.append(after if frame.pts is None else frame.pts)
-            num_torn = num_torn + 1 if frame.is_corrupt else 0
-            duration = frame.duration
-    reading.num_undecodable, reading.ends_torn = len(errors), reading.ends_torn or num_torn > 0
-    pts = np.array(times[: len(times) - num_torn], np.int64)
-    if missing and missing == pts.size == np.unique(packets.dts).size:
-        pts = np.sort(np.array(packets.dts, np.int64))  # frames come out as evenly as they go in
-    return FrameIndex(_increasing(pts, nominal), np.empty(0, np.int64), time_base, duration)
+            found.num_torn = found.num_torn + 1 if frame.is_corrupt else 0
+            found.last_duration = frame.duration
+        found.has_fault |= bool(errors)
+    return found
 
 
 def _increasing(pts: NDArray[np.int64], nominal: int) -> NDArray[np.int64]:

@@ -112,7 +112,7 @@ def frame_of_row(row: Bytes, facts: VideoFacts, pixel_format: str) -> VideoFrame
 
 def planes_of_row(row: Bytes, facts: VideoFacts) -> list[Samples]:
     """Return the planes Y [H, W], U, V and, if there is alpha, A [H, W] of one row, as views."""
-    samples = _samples(row, facts)
+    samples = samples_of(row, facts)
     full = facts.height, facts.width
     shapes = [full, facts.chroma_shape, facts.chroma_shape, *([full] if facts.has_alpha else [])]
     planes, start = [], 0
@@ -128,12 +128,13 @@ def with_mean_alpha(middle: Bytes, earlier: Bytes, later: Bytes, facts: VideoFac
         return middle
     row = np.empty(facts.frame_bytes, np.uint8)
     row[: facts.color_bytes] = middle
-    before, after = (_samples(other[facts.color_bytes :], facts) for other in (earlier, later))
-    _samples(row[facts.color_bytes :], facts)[:] = (before.astype(np.uint32) + after + 1) // 2
+    before, after = (samples_of(other[facts.color_bytes :], facts) for other in (earlier, later))
+    samples_of(row[facts.color_bytes :], facts)[:] = (before.astype(np.uint32) + after + 1) // 2
     return row
 
 
-def _samples(row: Bytes, facts: VideoFacts) -> Samples:
+def samples_of(row: Bytes, facts: VideoFacts) -> Samples:
+    """Return the samples of one row, or of several, as a view."""
     return row if facts.sample_bytes == 1 else row.view("<u2")
 
 
@@ -142,7 +143,7 @@ def _planes_of_frame(frame: VideoFrame, facts: VideoFacts) -> list[Samples]:
     planes = []
     for plane in frame.planes:
         rows = np.frombuffer(plane, np.uint8).reshape(-1, abs(plane.line_size))  # type: ignore[call-overload]
-        rows = _samples(rows, facts)
+        rows = samples_of(rows, facts)
         planes.append(rows if plane.line_size > 0 else rows[::-1])  # stored bottom-up
     return planes
 

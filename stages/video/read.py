@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import ClassVar, Literal
 
 import av
 import numpy as np
 
 from stages.base import Job, Source, TensorSpec, UserError
-from stages.video.cuts import cut_score, thumbnail
+from stages.video.cuts import cut_scores, thumbnails
 from stages.video.decode import FrameReader, first_frame, open_file, video_stream
 from stages.video.facts import check_size, facts_of, remarks
 from stages.video.index import build_index
-from stages.video.pixels import Bytes, copy_to_row, planes_of_row
+from stages.video.pixels import Bytes, copy_to_row
 from stages.window import VideoFacts, WindowMeta
 
 
@@ -31,7 +30,7 @@ class ReadVideo(Source[Bytes, VideoFacts, WindowMeta]):
 
     Args:
         pairs: K, the frame pairs of a window; a job's agreed `size` overrides it.
-        threads: that decode.
+        threads: that decode; of a file with faults, one.
         cut_threshold: how little two frames must have in common for a scene cut, 0 nothing new to
             1 another picture. Pans by a quarter of the picture a frame reach 0.45, cuts between
             pictures of one kind begin at 0.55. 0 = look for no cuts.
@@ -64,7 +63,7 @@ class ReadVideo(Source[Bytes, VideoFacts, WindowMeta]):
         self.close()
         _check_input(job.input)
         index, reading = build_index(job.input, threads=self._threads)
-        frame = first_frame(job.input, threads=self._threads)
+        frame = first_frame(job.input)
         if frame is None:
             raise UserError(f"{job.input}: none of its frames can be decoded; give another file")
         if index.pts.size < 2:
@@ -141,9 +140,8 @@ class ReadVideo(Source[Bytes, VideoFacts, WindowMeta]):
     def _cuts(self, rows: Bytes) -> tuple[bool, ...]:
         if not self._cut_threshold:
             return (False,) * (len(rows) - 1)
-        facts = self._opened()[0]
-        small = [thumbnail(planes_of_row(row, facts), facts.bit_depth) for row in rows]
-        return tuple(cut_score(a, b) >= self._cut_threshold for a, b in pairwise(small))
+        scores = cut_scores(thumbnails(rows, self._opened()[0]))
+        return tuple(score >= self._cut_threshold for score in scores)
 
 
 def _check_input(path: str) -> None:

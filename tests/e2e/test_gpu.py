@@ -49,8 +49,8 @@ def test_every_gpu_configuration_writes_the_same_bytes(clip, tmp_path):
 def test_reading_and_writing_stay_off_the_gpus(clip, tmp_path):
     run("dual_gpu.yaml", clip, tmp_path / "out")
     report = load_report(tmp_path / "out/run/report.json")
-    others = [w for w in report.workers if w.name in ("read/0", "write/0", "write/1")]
-    assert [(w.device, w.gpu_peak_bytes) for w in others] == [("cpu", 0)] * 3
+    others = [w for w in report.workers if w.name.startswith(("read/", "write/"))]
+    assert {(w.device, w.gpu_peak_bytes) for w in others} == {("cpu", 0)}
 
 
 def test_half_precision_and_single_precision_agree(clip, tmp_path):

@@ -129,10 +129,10 @@ def test_what_setup_cfg_asks_for_is_looked_up():
     [
         ("demo", 0, (True, "5 workers, no GPU")),
         ("single_gpu", 0, (False, "needs 1 GPU, this host has none")),
-        ("single_gpu", 1, (True, "4 workers, 1 GPU")),
+        ("single_gpu", 1, (True, "8 workers, 1 GPU")),
         ("dual_gpu", 0, (False, "needs 2 GPUs, this host has none")),
-        ("dual_gpu", 1, (False, "5 workers; asks for 2 GPUs, this host has 1 GPU to share")),
-        ("dual_gpu", 2, (True, "5 workers, 2 GPUs")),
+        ("dual_gpu", 1, (False, "9 workers; asks for 2 GPUs, this host has 1 GPU to share")),
+        ("dual_gpu", 2, (True, "9 workers, 2 GPUs")),
     ],
 )
 def test_a_configuration_is_held_against_the_host(tmp_path, name, num_gpus, advice):

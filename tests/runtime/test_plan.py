@@ -118,6 +118,14 @@ def test_the_configurations_that_ship_have_the_workers_they_promise(name, worker
     assert shown == workers | writers
 
 
+def test_the_gpu_configurations_encode_alike_so_that_they_write_the_same_file():
+    names = ("single_gpu.yaml", "dual_gpu.yaml", "dual_gpu_replicas.yaml", "dual_gpu_origin.yaml")
+    (video, *others) = (load_config(name).video for name in names)
+    assert others == [video] * 3
+    assert {"codec", "crf", "preset", "threads", "segment_windows"} < video.keys()
+    assert not any(load_config(name).stages["write"].options for name in names)
+
+
 def test_frames_and_decoder_tokens_never_travel_through_denoise():
     plan = plan_of(config_of())
     assert [pool.owner for pool in plan.pools_of("denoise/0")] == ["encode/0", "denoise/0"]

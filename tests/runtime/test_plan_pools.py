@@ -35,9 +35,7 @@ def test_what_only_gpus_read_stays_on_the_gpu_that_wrote_it():
         ("read/0", "encode+decode/0"): "host",
         ("encode+decode/0", "denoise/0"): "cuda-copy",
         ("denoise/0", "encode+decode/0"): "cuda-copy",
-        ("encode+decode/0", "write/0"): "host",
-        ("encode+decode/0", "write/1"): "host",
-    }
+    } | {("encode+decode/0", writer): "host" for writer in plan.workers_of("write")}
 
 
 def test_stages_in_workers_of_one_gpu_read_in_place():

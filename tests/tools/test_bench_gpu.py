@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from runtime.config import load_config
 from runtime.errors import RunpipeError
 from stages.eden.model import load_eden
 from stages.eden.noise import pair_noise
@@ -17,6 +18,8 @@ from stages.eden.yuv import planes_to_rgb, rgb_to_planes
 from tools.bench_clips import at_most_cores
 from tools.bench_figures import Figure, figure_lines
 from tools.bench_files import make_clip
+from tools.bench_gpu import Bench, Settings
+from tools.bench_gpu_parts import with_fewer_pairs
 from tools.bench_kernels import Part, busiest, read_parts, union_us, write_part
 from tools.bench_reference import between, facts_of
 from tools.bench_runs import num_gpus, of_config
@@ -132,6 +135,7 @@ def test_a_run_without_traces_is_told(tmp_path):
 
 def test_between_our_ends_replicas_and_keywords_stay(on_cpu):
     config = of_config(str(on_cpu("dual_gpu")), "memory", (), traced="2:5").config
+    num_writers = load_config("dual_gpu.yaml").stages["write"].num_replicas
     uses = {name: stage.use.rpartition(":")[2] for name, stage in config.stages.items()}
     assert uses == {
         "read": "MemoryFrames",
@@ -140,7 +144,7 @@ def test_between_our_ends_replicas_and_keywords_stay(on_cpu):
         "decode": "Decode",
         "write": "NullWriter",
     }
-    assert config.stages["write"].num_replicas == 2
+    assert config.stages["write"].num_replicas == num_writers > 1
     assert config.stages["encode"].options["traced"] == "2:5"
     assert "codec" not in config.video
     to_file = of_config(str(on_cpu("dual_gpu")), "file", (), sink="file").config
@@ -172,6 +176,35 @@ def test_a_clip_has_the_size_and_the_frames_that_are_asked_for(tmp_path):
     assert len(frames) == 130
     assert frames[0].shape == (96, 96)  # planes of 96x64 in 4:2:0
     assert abs(frames[5].astype(int) - frames[20].astype(int)).max() > 30
+
+
+def num_slices(packet):
+    """How many parts its frame is cut into: units of kind 1 or 5, each behind its length."""
+    data, kinds = bytes(packet), []
+    while data:
+        kinds.append(data[4] & 31)
+        data = data[4 + int.from_bytes(data[:4], "big") :]
+    return sum(kind in (1, 5) for kind in kinds)
+
+
+def test_frames_of_a_clip_are_whole_however_many_cores_made_it(tmp_path):
+    make_clip(tmp_path / "clip.mp4", width=160, height=128, num_frames=12)
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        assert {num_slices(packet) for packet in container.demux(video=0) if packet.size} == {1}
+
+
+def test_runs_with_files_are_short_and_leave_out_what_writers_begin_and_end_with(tmp_path):
+    bench = Bench(Settings(), tmp_path)
+    shorter = with_fewer_pairs(bench)
+    assert shorter.figures is bench.figures
+    assert shorter.details is bench.details
+    settings, config = shorter.settings, load_config("single_gpu.yaml")
+    assert (settings.repeat + 1) * settings.pairs * 9e-3 < 60  # three contenders of 3 ms a pair
+    in_segments = config.video["pairs"] * config.video["segment_windows"]
+    assert settings.leave_out >= config.stages["write"].num_replicas * in_segments
+    assert settings.pairs - 2 * settings.leave_out >= settings.leave_out
+    few = Settings(pairs=32, leave_out=4, repeat=1, clip=tmp_path / "clip.mp4")
+    assert with_fewer_pairs(Bench(few, tmp_path)).settings == few
 
 
 def test_cores_are_given_back():

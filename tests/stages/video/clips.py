@@ -114,9 +114,9 @@ def subtitles(codec="srt", language="fra"):
     return extra
 
 
-def opened(path, pairs=3, **options):
+def opened(path, pairs=3, *, threads=1, **options):
     """A `ReadVideo` with its facts."""
-    source = ReadVideo(pairs=pairs, threads=1, **options)
+    source = ReadVideo(pairs=pairs, threads=threads, **options)
     return source, source.open(Job(input=str(path), output="/none", work_dir="/none"))
 
 

@@ -53,9 +53,9 @@ def make_noise(path, length):
     path.write_bytes(content)
 
 
-def outcomes(path, pairs=5):
+def outcomes(path, pairs=5, threads=1):
     """What reading each window gives: its meta, or what it raises."""
-    source, facts = opened(path, pairs=pairs)
+    source, facts = opened(path, pairs=pairs, threads=threads)
     found = []
     for key in range(facts.num_windows):
         try:

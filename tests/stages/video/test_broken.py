@@ -66,6 +66,31 @@ def test_an_mp4_that_is_cut_anywhere_has_only_whole_frames(tmp_path, share):
     source.close()
 
 
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_a_cut_file_several_threads_read_what_one_does(tmp_path, kind, threads):
+    name, options = KINDS[kind]
+    write_long(tmp_path / name, **options)
+    path = cut(tmp_path / name)
+    (expected, alone, facts), (found, beside, others) = (
+        outcomes(path, threads=number) for number in (1, threads)
+    )
+    assert found == expected
+    assert (beside.broken, others.num_frames) == (alone.broken, facts.num_frames)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("number", [1, 31, 57, 59])
+def test_of_a_damaged_file_several_threads_read_what_one_does(tmp_path, number, threads):
+    path = tmp_path / "clip.mkv"
+    write_clip(path, 60, codec="ffv1", options={"g": "1", "slicecrc": "1"}, size=(128, 96))
+    overwrite(path, number, length=400)
+    (expected, *_), (found, *_) = (outcomes(path, threads=count) for count in (1, threads))
+    assert found == expected
+    failed = [key for key, outcome in enumerate(found) if isinstance(outcome, str)]
+    assert failed == [number // 5]
+
+
 def test_an_mp4_whose_index_is_lost_is_refused(tmp_path):
     write_long(tmp_path / "clip.mp4")
     with pytest.raises(UserError, match=r"clip\.mp4: not a video .*; its index is missing: was"):

@@ -1,15 +1,41 @@
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stages.video.cuts import cut_score, thumbnail
+from stages.base import Job
+from stages.video.cuts import cut_scores, thumbnails
+from stages.window import VideoFacts
 from tests.stages.video.clips import opened, pictures, read_window, write_clip
 
 DEMO = Path(__file__).parents[3] / "configs" / "demo" / "clip.mp4"
 BETWEEN = Path(__file__).parents[2] / "data" / "demo" / "between.mp4"
 THRESHOLD = 0.5  # the default
+
+
+def thumbnail(planes, depth=8):
+    """The small picture of planes Y, U, V and perhaps A."""
+    chroma = {(135, 240): "yuv420p", (270, 240): "yuv422p", (270, 480): "yuv444p"}
+    facts = VideoFacts(
+        job=Job(input="", output="", work_dir=""),
+        width=480,
+        height=270,
+        num_frames=2,
+        pairs_per_item=1,
+        pixel_format=chroma[planes[1].shape],
+        bit_depth=depth,
+        has_alpha=len(planes) > 3,
+        color_matrix="bt601",
+        color_range="limited",
+    )
+    row = np.concatenate([plane.ravel() for plane in planes]).view(np.uint8)
+    return thumbnails(row[np.newaxis], facts)[0]
+
+
+def cut_score(earlier, later):
+    (score,) = cut_scores(np.stack([earlier, later]))
+    return score
 
 
 def panorama(seed):
@@ -55,6 +81,51 @@ def test_a_thumbnail_of_more_bits_is_that_of_eight(depth):
     deep = [plane.astype(np.uint16) << depth - 8 for plane in planes]
     alpha = np.zeros((270, 480), np.uint16)
     assert np.array_equal(thumbnail([*deep, alpha], depth), thumbnail(planes))
+
+
+@pytest.mark.parametrize("shape", [(135, 240), (270, 240), (270, 480)])
+def test_a_value_of_a_thumbnail_is_the_mean_of_16_samples_spread_evenly(shape):
+    noise = np.random.default_rng(0)
+    planes = [noise.integers(0, 256, size, np.uint8) for size in ((270, 480), shape, shape)]
+    for plane, values in zip(planes, thumbnail(planes), strict=True):
+        rows, columns = (
+            np.arange(n) * size // n for n, size in zip((72, 128), plane.shape, strict=True)
+        )
+        spread = plane[rows][:, columns].astype(float)
+        assert np.array_equal(values, spread.reshape(18, 4, 32, 4).mean(axis=(1, 3)))
+
+
+def not_found(a, b):
+    """What no block of 6x8 of `b` finds in `a` up to 4 rows and 8 columns away, one by one."""
+    around, best = np.pad(a, ((0, 0), (4, 4), (8, 8)), mode="edge"), []
+    for row, column in product(range(0, 18, 6), range(0, 32, 8)):
+        block = b[:, row : row + 6, column : column + 8]
+        moved = [
+            around[:, y : y + 6, x : x + 8]
+            for y in range(row, row + 9)
+            for x in range(column, column + 17)
+        ]
+        best.append(min(np.square(block - other).sum() for other in moved))
+    return sum(best) / (2 * 18 * 32)
+
+
+def test_a_score_is_what_is_not_found_beside_what_is_not_found_in_mirror_images():
+    noise = np.random.default_rng(0)
+    pictures = noise.normal(128, 40, (2, 3, 18, 32)).astype(np.float32)
+    origins = [[[[mean]], [[128]], [[128]]] for mean in pictures[:, 0].mean(axis=(1, 2))]
+    a, b = (pictures - origins) / pictures[:, 0].std(axis=(1, 2))[:, None, None, None]
+    by_chance = [not_found(one, b) for one in (a[:, ::-1], a[:, :, ::-1], a[:, ::-1, ::-1])]
+    expected = not_found(a, b) / (sum(by_chance) / 3)
+    assert cut_score(*pictures) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_score_depends_on_its_two_pictures_alone():
+    blank, dark = view(PICTURES[0], gain=0), view(PICTURES[0], gain=0.05)
+    views = [view(PICTURES[0], x=x) for x in (0, 20, 21, 110)]
+    pictures = [*views, blank, dark, blank, view(PICTURES[1]), view(PICTURES[2], zoom=1.1)]
+    scores = cut_scores(np.stack(pictures))
+    assert scores == [cut_score(a, b) for a, b in pairwise(pictures)]
+    assert {0.0, 1.0} < {*scores}  # blank pictures have no effect on those beside them
 
 
 def test_fades_are_no_cuts():

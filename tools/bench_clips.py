@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,13 +32,28 @@ CACHES = ("XDG_CACHE_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA
 
 @contextmanager
 def at_most_cores(count: int) -> Iterator[None]:
-    """Leave this process, and those that it starts, `count` of its cores."""
+    """Leave this process, and those that it starts, `count` of its cores.
+
+    Whole cores as long as there are some: the second thread of one does much less.
+    """
     allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(allowed)[:count])
+    os.sched_setaffinity(0, apart(allowed)[:count])
     try:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def apart(cpus: Iterable[int], root: Path = Path("/")) -> list[int]:
+    """Return the processors so that the first threads of all cores come before the others."""
+    seen: dict[str, int] = {}
+    turns = []
+    for cpu in sorted(cpus):
+        path = root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        core = path.read_text().strip() if path.exists() else str(cpu)
+        seen[core] = seen.get(core, 0) + 1
+        turns.append((seen[core], cpu))
+    return [cpu for _turn, cpu in sorted(turns)]
 
 
 def end_alone(kind: str, config: str, overrides: Sequence[str]) -> Contender:

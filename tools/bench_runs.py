@@ -58,6 +58,7 @@ class Run:
     load_s: float  # until the first item was admitted
     checksum: str  # of every frame that came out, or of the file
     gpu_bytes: dict[str, int]  # by UUID: the most that the workers had of it, by NVML
+    busiest: str = ""  # the worker that had least time left, and its share: "write/3, 97 %"
 
 
 @dataclass(slots=True)
@@ -97,6 +98,7 @@ class Contender:
             load_s=report.load_s,
             checksum=written.checksum if self.suffix == ".json" else _sha256(output),
             gpu_bytes=gpu_memory.peaks(),
+            busiest=_busiest(report),
         )
 
     def plan(self, source: Path, folder: Path) -> Plan:
@@ -119,6 +121,11 @@ class Contender:
     def __exit__(self, *_error: object) -> None:
         """Stop its processes."""
         self.pipeline.close()
+
+
+def _busiest(report: Report) -> str:
+    worker = max(report.workers, key=lambda one: one.busy_s)
+    return f"{worker.name}, {worker.busy_s / report.run_s:.0%}" if report.run_s else worker.name
 
 
 def cpu_ns(pids: set[int]) -> int:

@@ -15,7 +15,7 @@ from runtime.errors import RunpipeError
 from stages.eden.model import load_eden
 from stages.eden.noise import pair_noise
 from stages.eden.yuv import planes_to_rgb, rgb_to_planes
-from tools.bench_clips import at_most_cores
+from tools.bench_clips import apart, at_most_cores
 from tools.bench_figures import Figure, figure_lines
 from tools.bench_files import make_clip
 from tools.bench_gpu import Bench, Settings
@@ -217,3 +217,13 @@ def test_cores_are_given_back():
 def test_a_part_travels(tmp_path):
     part = part_of(5)
     assert msgspec.json.decode(msgspec.json.encode(part), type=Part) == part
+
+
+def test_whole_cores_come_before_second_threads(tmp_path):
+    siblings = {0: "0,4", 1: "1,5", 4: "0,4", 5: "1,5", 7: "7"}
+    for cpu, text in siblings.items():
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{text}\n")
+    assert apart(siblings, tmp_path) == [0, 1, 7, 4, 5]
+    assert apart({3, 2}, tmp_path) == [2, 3], "of what says nothing, each is a core"

@@ -22,6 +22,7 @@ ELSEWHERE = {  # commands of minutes, with the tests that run them
     "bin/test": "this is what runs now",
     "tools/bench_hop.py": "tests/tools/test_bench_hop.py",
     "tools/bench_eden.py": "tests/tools/test_bench_eden.py",
+    "tools/bench_reference.py": "tests/tools/test_bench_gpu.py",
     "tools/bench_sharing.py": "tests/tools/test_bench_sharing.py",
     "tools/bench_trace.py": "tests/tools/test_bench_trace.py",
     "tools/train_eden.py": "tests/tools/test_train_eden.py",

@@ -1,9 +1,10 @@
 """Who holds which slot of a pool: the bookkeeping of one owner. Touches no memory.
 
 A slot holds all tensors that one item writes in one worker. It is leased when the item's first
-stage there starts to write, and free when every stage that reads it has said so. The state is the
-owner's alone and changes by messages; so there are no shared counters, and nothing to repair in
-memory when a reader dies. Not thread-safe: the owner's main thread has it alone.
+stage there starts to write, and free when all its tensors have been written and every stage that
+reads them has said so. The state is the owner's alone and changes by messages; so there are no
+shared counters, and nothing to repair in memory when a reader dies. Not thread-safe: the owner's
+main thread has it alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class _Lease:
     item: int
     attempt: int
     readers: set[str]  # stages that have not let go yet
+    unwritten: set[str]  # tensors; one that nobody reads holds the slot until it is written
 
 
 class SlotPool:
@@ -47,8 +49,16 @@ class SlotPool:
         """Whether the item has a slot, or there is a free one for it."""
         return bool(self._free) or (item, attempt) in self._slot_of
 
-    def lease(self, item: int, attempt: int, readers: Iterable[str]) -> int:
-        """Take a free slot for the item, to be freed by every one of `readers`.
+    def lease(
+        self, item: int, attempt: int, readers: Iterable[str], *, writes: Iterable[str] = ()
+    ) -> int:
+        """Take a free slot for the item.
+
+        Args:
+            item: that will hold it.
+            attempt: of the item.
+            readers: stages, each of which has to let go of it.
+            writes: tensors, each of which has to be written before that is enough.
 
         Raises:
             WouldBlock: every slot is leased; a `SlotFreed` has to arrive first.
@@ -59,7 +69,7 @@ class SlotPool:
         if not self._free:
             raise WouldBlock(f"pool {self.name}: all {self._num_slots} slots are leased")
         slot = self._free.pop()
-        self._leases[slot] = _Lease(item, attempt, set(readers))
+        self._leases[slot] = _Lease(item, attempt, set(readers), set(writes))
         self._slot_of[item, attempt] = slot
         self._high_water = max(self._high_water, len(self._leases))
         return slot
@@ -87,7 +97,13 @@ class SlotPool:
                 f"but only {sorted(lease.readers)} still read it"
             )
         lease.readers.remove(reader)
-        return self._release_if_unread(slot, lease)
+        return self._release_if_done(slot, lease)
+
+    def written(self, slot: int, names: Iterable[str]) -> bool:
+        """Note that these tensors of `slot` are written, and return whether it is free now."""
+        lease = self._leases[slot]
+        lease.unwritten -= set(names)
+        return self._release_if_done(slot, lease)
 
     def keep_for(self, slot: int, readers: Iterable[str]) -> bool:
         """Let only `readers` hold `slot` from now on, and return whether it is free now.
@@ -96,10 +112,11 @@ class SlotPool:
         """
         lease = self._leases[slot]
         lease.readers &= set(readers)
-        return self._release_if_unread(slot, lease)
+        lease.unwritten.clear()
+        return self._release_if_done(slot, lease)
 
-    def _release_if_unread(self, slot: int, lease: _Lease) -> bool:
-        if lease.readers:
+    def _release_if_done(self, slot: int, lease: _Lease) -> bool:
+        if lease.readers or lease.unwritten:
             return False
         del self._leases[slot], self._slot_of[lease.item, lease.attempt]
         self._free.append(slot)

@@ -123,5 +123,5 @@ class JobUsage(Record, frozen=True):
     cpu_user_s: float = 0.0
     cpu_system_s: float = 0.0
     max_rss_bytes: int = 0  # of the process since it started
-    gpu_peak_bytes: int = 0  # of torch's allocator, likewise
+    gpu_peak_bytes: int = 0  # of torch's allocator, likewise; with own pool and staging slots
     links: tuple[LinkStats, ...] = ()

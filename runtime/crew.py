@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Protocol, TypeVar
 
 from ipc.messages import AnyMessage
@@ -11,6 +12,7 @@ from runtime.worker_plan import WorkerPlan
 
 ME = Identity(sender="supervisor", incarnation=0)
 M = TypeVar("M", bound=AnyMessage)
+Questions = Mapping[str, AnyMessage]  # to each worker its own
 
 
 class Crew(Protocol):
@@ -24,8 +26,8 @@ class Crew(Protocol):
     def device(self, plan: WorkerPlan) -> str:
         """Return what the worker calls its device."""
 
-    def ask(self, kind: type[M], questions: Mapping[str, AnyMessage]) -> dict[str, M]:
-        """Send each worker its message, and return the answers, all of this kind.
+    def ask(self, kind: type[M], questions: Questions, timeout_s: float = inf) -> dict[str, M]:
+        """Send each worker its message, and return the answers of this kind that come in time.
 
         Raises:
             ConfigError: it is the user's to mend.

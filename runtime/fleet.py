@@ -13,9 +13,10 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from types import TracebackType
 
@@ -25,7 +26,7 @@ from ipc.channel import MAX_PATH_BYTES, Inbox, Outbox, Watch
 from ipc.errors import PeerLost, WouldBlock
 from ipc.messages import AnyMessage, Heartbeat, Stop
 from ipc.setup_messages import SetupFailed, Started
-from runtime.crew import M
+from runtime.crew import M, Questions
 from runtime.errors import ConfigError, StageFailed, WorkerDied, WorkerHung
 from runtime.logs import log_path
 from runtime.process import WorkerProcess, start_process
@@ -136,28 +137,27 @@ class Fleet:
         """Return what the worker calls its device."""
         return plan.device
 
-    def ask(self, kind: type[M], questions: Mapping[str, AnyMessage]) -> dict[str, M]:
-        """Send each worker its message, and return the answers, all of this kind.
+    def ask(self, kind: type[M], questions: Questions, timeout_s: float = inf) -> dict[str, M]:
+        """Send each worker its message, and return the answers of this kind that come in time.
 
         Raises:
             WorkerDied, WorkerHung, StageFailed, ConfigError: as `receive`.
         """
         for worker, question in questions.items():
             self.send(worker, question)
-        return self.gather(kind, list(questions))
+        return self.gather(kind, list(questions), time.monotonic() + timeout_s)
 
-    def gather(self, kind: type[M], workers: Sequence[str]) -> dict[str, M]:
-        """Wait for one message of this kind from each of `workers`.
+    def gather(self, kind: type[M], workers: Sequence[str], until: float = inf) -> dict[str, M]:
+        """Wait for one message of this kind from each of `workers`; leave out who is late.
 
         Raises:
             WorkerDied, WorkerHung, StageFailed, ConfigError: as `receive`.
         """
         answers: dict[str, M] = {}
-        while len(answers) < len(workers):
-            message = self.receive()
+        while len(answers) < len(workers) and (message := self.receive(deadline=until)):
             if isinstance(message, kind):
                 answers[message.sender] = message
-        return {worker: answers[worker] for worker in workers}
+        return {worker: answers[worker] for worker in workers if worker in answers}
 
     def receive(self, *, deadline: float | None = None) -> AnyMessage | None:
         """Wait for the next message that is more than a heartbeat; None if `deadline` comes first.
@@ -224,9 +224,7 @@ class Fleet:
 
     def bury(self, name: str) -> None:
         """Kill a worker that is not dead already, reap it, and let go of it."""
-        worker = self.workers[name]
-        worker.process.kill()
-        worker.process.wait()  # SIGKILL is not ignored
+        self.workers[name].kill()
         self._release(self.workers.pop(name))
         self._last_words = None
 

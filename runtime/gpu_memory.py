@@ -21,6 +21,7 @@ class GpuPools:
         self._pointers: dict[str, int] = {}
         self._opened: list[OpenedPool] = []
         self._pinned: list[PinnedMemory] = []
+        self._is_told = False  # that something could not be pinned
 
     def open(self, address: PoolAddress) -> object | None:
         """Open a pool on a GPU; return all its bytes as a tensor if it lies on ours.
@@ -42,28 +43,34 @@ class GpuPools:
     def pin(self, mapped: MappedPool) -> MappedPool:
         """Make a pool in host memory fit for copies beside computing; return what to use of it.
 
-        A GPU whose driver does not pin what is mapped read-only gets it mapped writable.
+        A GPU whose driver does not pin what is mapped read-only gets it mapped writable. One that
+        does not pin that either copies all the same, but whoever queues a copy waits for it.
         """
-        try:
-            self._register(mapped)
-        except CudaError as error:
-            if mapped.is_writable:
-                raise
-            logger.info("pool=%s mapped writable, to be pinned: %s", mapped.address.name, error)
-        else:
+        if self._register(mapped) or mapped.is_writable:
             return mapped
-        mapped.close()  # only now: the error knew who had a view of it
+        mapped.close()
         mapped = MappedPool(mapped.address, writable=True)
         self._register(mapped)
         return mapped
 
-    def _register(self, mapped: MappedPool) -> None:
-        data = mapped.array()
-        pinned = PinnedMemory(
-            self._gpu.device, data.ctypes.data, data.nbytes, read_only=not mapped.is_writable
-        )
-        self._pinned.append(pinned)
+    def _register(self, mapped: MappedPool) -> bool:
+        """Pin it; return whether that was possible."""
+        data, is_writable = mapped.array(), mapped.is_writable
         self._pointers[mapped.address.name] = data.ctypes.data
+        try:
+            pinned = PinnedMemory(
+                self._gpu.device, data.ctypes.data, data.nbytes, read_only=not is_writable
+            )
+        except CudaError as error:
+            name = mapped.address.name
+            if not is_writable:
+                logger.info("pool=%s mapped writable, to be pinned: %s", name, error)
+            elif not self._is_told:
+                logger.warning("unpinned pool=%s, copies wait for each other: %s", name, error)
+                self._is_told = True
+            return False
+        self._pinned.append(pinned)
+        return True
 
     def pointer(self, pool: str) -> int:
         """Return where a pool begins, as a stream's copies take it."""

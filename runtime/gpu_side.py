@@ -76,9 +76,9 @@ class GpuSide:
         return GpuQueue(self._gpu)
 
     def close(self) -> None:
-        """Give the GPU back. The stages come first."""
+        """Leave the GPU to the end of the process, which is to come. The stages come first."""
         if self._gpu is not None:
-            self._gpu.close()
+            self._gpu.leave()
             self._gpu = None
         if self._wakes is not None:
             self._wakes.close()

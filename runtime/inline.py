@@ -13,15 +13,16 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from types import TracebackType
 from typing import Any
 
-from ipc.messages import AnyMessage, Heartbeat, ItemsDurable, ItemWritten
+from ipc.messages import Heartbeat, ItemsDurable, ItemWritten
 from ipc.records import ItemAttempt, JobUsage
 from ipc.setup_messages import Finish, Finished
 from runtime import dispatch
 from runtime.account import item_failed, warn_of_failure
-from runtime.crew import ME, M
+from runtime.crew import ME, M, Questions
 from runtime.errors import (
     MAX_ERROR_CHARS,
     MAX_TRACEBACK_CHARS,
@@ -61,8 +62,8 @@ class InlineCrew:
         """Return the device in this process's numbering: it sees all GPUs."""
         return plan.shown_device
 
-    def ask(self, kind: type[M], questions: Mapping[str, AnyMessage]) -> dict[str, M]:
-        """Let each worker do its step.
+    def ask(self, kind: type[M], questions: Questions, timeout_s: float = inf) -> dict[str, M]:
+        """Let each worker do its step, however long that takes.
 
         Raises:
             ConfigError: it is the user's to mend.

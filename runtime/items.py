@@ -151,15 +151,18 @@ class JobItems:
             self._end()
 
     def _is_turn(self, key: tuple[int, int, int]) -> bool:
-        """Whether the item can run: a sink takes its items in order, all others need a slot.
+        """Whether the item can run: a sink takes its items in order, all others need slots.
 
-        The window has a slot for every item in it, but the last `SlotFreed` of a finished item may
-        still be on its way when the supervisor has admitted another for it.
+        Only in the pools that the stage writes: who asked for more would wait for items that wait
+        for this one. The window has a slot for every item in it, but the last `SlotFreed` of a
+        finished item may still be on its way when the supervisor has admitted another for it.
         """
         position, item, attempt = key
         if self._sink is not None and -position == self._path.position(self._path.sink):
             return item == self._sink.next_item()
-        return self._memory.can_lease(item, attempt)
+        ready = self._queue[key]
+        writes = () if ready.failed else self._hosted[ready.stage].writes
+        return self._memory.can_lease(item, attempt, writes)
 
     def _has_room(self, hosted: Hosted) -> bool:
         """Whether a run can start now: what does not go to the GPU waits until that is done."""
@@ -247,9 +250,11 @@ class JobItems:
     def _pass_on(
         self, hosted: Hosted, done: ItemReady, failed: str, is_passed_on: bool = False
     ) -> None:
-        """Let go of what the stage read, and send the item on."""
+        """Let go of what the stage wrote and read, and send the item on."""
         if failed:
             self._memory.keep_for(done.item, done.attempt, done.handles)
+        else:
+            self._memory.written(done.item, done.attempt, hosted.writes)
         self._outgoing.let_go(hosted.name, hosted.reads, done)
         if not is_passed_on:
             self._outgoing.pass_on(
@@ -257,8 +262,9 @@ class JobItems:
             )
 
     def close(self) -> None:
-        """Let go of all pools."""
+        """Let go of all pools, when what is queued on the GPU is done."""
         self._queue.clear()
+        self._under_way.clear()
         self._ledger.clear()
         if self._gpu is not None:
             self._gpu.close()

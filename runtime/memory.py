@@ -91,9 +91,10 @@ class JobMemory:
         """Whether `pool` is our own, of this job."""
         return pool in self._slots
 
-    def can_lease(self, item: int, attempt: int) -> bool:
-        """Whether there is a slot for the item in each of our pools."""
-        return all(slots.can_lease(item, attempt) for slots in self._slots.values())
+    def can_lease(self, item: int, attempt: int, names: Iterable[str]) -> bool:
+        """Whether there is a slot for the item in each pool of our tensors `names`."""
+        pools = {self._where[name][0] for name in names}
+        return all(self._slots[pool].can_lease(item, attempt) for pool in pools)
 
     def lease(self, item: int, attempt: int, names: Iterable[str]) -> dict[str, TensorHandle]:
         """Return handles of our tensors `names` of the item, whose slots are leased if need be."""
@@ -103,11 +104,20 @@ class JobMemory:
         slots = self._slots[pool]
         slot = slots.slot_of(item, attempt)
         if slot is None:
-            readers = {reader for each in self._places[pool] for reader in each.readers}
-            slot = slots.lease(item, attempt, readers)
+            places = self._places[pool]
+            readers = {reader for each in places for reader in each.readers}
+            slot = slots.lease(item, attempt, readers, writes=[each.name for each in places])
         return TensorHandle(
             pool=pool, slot=slot, offset=place.offset, shape=place.shape, dtype=place.dtype
         )
+
+    def written(self, item: int, attempt: int, names: Iterable[str]) -> None:
+        """The run is done that wrote our tensors `names` of the item, whose slots are leased."""
+        names = set(names)
+        for pool in {self._where[name][0] for name in names}:
+            slot = self._slots[pool].slot_of(item, attempt)
+            assert slot is not None, "it holds the slot until it is written"
+            self._slots[pool].written(slot, names)
 
     def free(self, pool: str, slot: int, item: int, attempt: int, reader: str) -> None:
         """`reader` has let go of a slot of ours."""

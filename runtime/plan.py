@@ -6,7 +6,7 @@ configuration and the host, then `make_plan` from the reads, writes and shapes o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,8 +15,15 @@ from runtime.config import PipelineConfig
 from runtime.errors import ConfigError, PlanError
 from runtime.host import Gpu, Host
 from runtime.plan_memory import DeviceMemory, check_memory, plan_memory
-from runtime.plan_pools import LinkPlan, PoolPlan, Reach, plan_links, plan_pools
-from runtime.transports import HOST
+from runtime.plan_pools import (
+    LinkPlan,
+    PoolPlan,
+    plan_links,
+    plan_pools,
+    pools_of,
+    staging_bytes,
+)
+from runtime.plan_reach import Reach, fallbacks, require_cuda
 from runtime.worker_plan import WorkerPlan
 from stages.base import ITEM_BYTES
 
@@ -33,7 +40,8 @@ class Plan:
     pools: tuple[PoolPlan, ...]
     memory: tuple[DeviceMemory, ...]
     links: tuple[LinkPlan, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...]  # `fallbacks` too
+    fallbacks: tuple[str, ...]  # pairs of workers that take host memory since their GPUs must
 
     @property
     def pool_bytes(self) -> int:
@@ -42,13 +50,8 @@ class Plan:
 
     def pools_of(self, worker: str) -> list[PoolPlan]:
         """Return the pools that `worker` writes or reads."""
-        plans = {plan.name: plan for plan in self.workers}
-        return [
-            pool
-            for pool in self.pools
-            if pool.owner == worker
-            or pool.is_read_by(plans[worker], plans[pool.owner], self.path[-1])
-        ]
+        plan = next(plan for plan in self.workers if plan.name == worker)
+        return pools_of(plan, self.workers, self.pools, self.path[-1])
 
     def workers_of(self, stage: str) -> list[str]:
         """Return the replicas of `stage`, in order."""
@@ -120,22 +123,27 @@ def make_plan(
     num_items: int,
     memory: Mapping[str, Sequence[StageMemory]],
     warnings: Iterable[str] = (),
-    unreachable: Collection[tuple[str, str]] = (),
+    unreachable: Mapping[tuple[str, str], str] | None = None,
 ) -> Plan:
-    """Return the whole plan of one job. `unreachable`: (owner, reader) that cannot share a GPU.
+    """Return the whole plan of one job. `unreachable`: (owner, reader) -> why not.
 
     Raises:
         ConfigError: the stages do not fit together, or `run.window` is too small.
         PlanError: it does not fit into this host's memory, or a GPU's, or what is required of the
             transports cannot be had.
     """
-    stages = {description.name: description for description in descriptions}
-    path = tuple(config.stages)
+    path, told = tuple(config.stages), {one.name: one for one in descriptions}
+    stages = {name: told[name] for name in path}  # in this order, whoever told of them first
     check_path(path, stages, tensors)
     per_segment = stages[path[-1]].items_per_segment
     window = _window(config, workers, per_segment)
-    reach = Reach(host, config.run.require, unreachable)
+    reach = Reach(host, config.run.require, unreachable or {})
+    fallen = fallbacks(workers, stages, tensors, reach)
     pools = plan_pools(workers, stages, tensors, reach, num_slots=min(window, num_items))
+    staging = {
+        worker.name: staging_bytes(worker, stages, pools_of(worker, workers, pools, path[-1]))
+        for worker in workers
+    }
     plan = Plan(
         workers=tuple(workers),
         path=path,
@@ -143,13 +151,14 @@ def make_plan(
         num_items=num_items,
         items_per_segment=per_segment,
         pools=pools,
-        memory=plan_memory(workers, memory, host, pools),
+        memory=plan_memory(workers, memory, host, pools, staging),
         links=plan_links(path, workers, pools, reach),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *fallen),
+        fallbacks=fallen,
     )
     _check_links(plan, stages)
     if config.run.require == "cuda":
-        _require_cuda(plan)
+        require_cuda(workers, stages, tensors, reach)
     check_memory(config.pipeline, plan.memory, num_slots=min(window, num_items))
     return plan
 
@@ -216,15 +225,4 @@ def _check_links(plan: Plan, stages: dict[str, StageDescription]) -> None:
             raise ConfigError(
                 f"stages.{following}: reads nothing that {sender.name.partition('/')[0]} writes; "
                 "each stage must read something of the worker before it"
-            )
-
-
-def _require_cuda(plan: Plan) -> None:
-    """Refuse a plan in which two GPU workers would send tensors through host memory."""
-    on_gpu = {worker.name for worker in plan.workers if worker.gpu}
-    for link in plan.links:
-        if {link.sender, link.receiver} <= on_gpu and link.transport == HOST:
-            raise PlanError(
-                f"run.require: {link.receiver} cannot read the GPU memory of {link.sender}, and "
-                "host memory is refused by `require: cuda`; `runpipe doctor` shows what works here"
             )

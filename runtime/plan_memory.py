@@ -26,11 +26,18 @@ class DeviceMemory:
     work_bytes: int  # while items run
     context_bytes: int
     free_bytes: int
+    staging_bytes: int = 0  # copies of what GPU workers read and write elsewhere
+    pools: tuple[PoolPlan, ...] = ()  # that lie here
 
     @property
     def needed_bytes(self) -> int:
         """All of it."""
-        return self.pool_bytes + self.weights_bytes + self.work_bytes + self.context_bytes
+        return self.fixed_bytes + self.pool_bytes + self.staging_bytes + self.work_bytes
+
+    @property
+    def fixed_bytes(self) -> int:
+        """What smaller items do not change."""
+        return self.weights_bytes + self.context_bytes
 
 
 def plan_memory(
@@ -38,6 +45,7 @@ def plan_memory(
     memory: Mapping[str, Sequence[StageMemory]],
     host: Host,
     pools: Sequence[PoolPlan],
+    staging: Mapping[str, int] | None = None,
 ) -> tuple[DeviceMemory, ...]:
     """Return what the host and each GPU that is used must have.
 
@@ -46,20 +54,30 @@ def plan_memory(
         memory: what the stages of each worker say.
         host: this machine.
         pools: of all workers.
+        staging: bytes of each GPU worker's staging slots.
     """
     gpus = sorted({w.gpu for w in workers if w.gpu}, key=lambda gpu: gpu.index)
-    on_host = _taken(None, workers, memory)
-    return (
-        DeviceMemory("host", _pool_bytes(pools, None), *on_host, 0, host.memory_bytes),
-        *(_of_gpu(gpu, workers, memory, _pool_bytes(pools, gpu)) for gpu in gpus),
+    return tuple(
+        DeviceMemory(
+            device=f"cuda:{gpu.index}" if gpu else "host",
+            pool_bytes=sum(pool.nbytes for pool in pools if pool.gpu == gpu),
+            weights_bytes=weights,
+            work_bytes=work,
+            context_bytes=CONTEXT_BYTES * sum(w.gpu == gpu for w in workers) if gpu else 0,
+            free_bytes=gpu.free_bytes if gpu else host.memory_bytes,
+            staging_bytes=sum((staging or {}).get(w.name, 0) for w in workers if w.gpu == gpu),
+            pools=tuple(pool for pool in pools if pool.gpu == gpu),
+        )
+        for gpu in (None, *gpus)
+        for weights, work in [_taken(gpu, workers, memory)]
     )
 
 
 def check_memory(pipeline: str, devices: Sequence[DeviceMemory], *, num_slots: int) -> None:
     """Refuse a plan that cannot fit.
 
-    Host memory must hold everything. On a GPU weights and pools must fit; for the rest `prepare`
-    takes smaller items.
+    Host memory must hold everything. On a GPU weights, pools and staging must fit; for the rest
+    `prepare` takes smaller items.
 
     Raises:
         PlanError: with the numbers, and what to change.
@@ -73,39 +91,37 @@ def check_memory(pipeline: str, devices: Sequence[DeviceMemory], *, num_slots: i
                 f"{nbytes_text(device.work_bytes)} to compute), "
                 f"and {nbytes_text(device.free_bytes)} are free; {_advice(device)}"
             )
-        fixed = device.weights_bytes + device.context_bytes
-        if fixed > device.free_bytes:
-            raise PlanError(
-                f"{pipeline}: the weights need {nbytes_text(fixed)} of {device.device}'s memory, "
-                f"and {nbytes_text(device.free_bytes)} are free; use another GPU, or free this one"
-            )
-        if fixed + device.pool_bytes > device.free_bytes:
-            raise PlanError(
-                f"{pipeline}: weights and the pools of {num_slots} items under way need "
-                f"{nbytes_text(fixed + device.pool_bytes)} of {device.device}'s memory, and "
-                f"{nbytes_text(device.free_bytes)} are free; {_advice(device)}"
-            )
+        if device.device != "host":
+            _check_gpu(pipeline, device)
+
+
+def _check_gpu(pipeline: str, device: DeviceMemory) -> None:
+    free = f"and {nbytes_text(device.free_bytes)} are free"
+    if device.fixed_bytes > device.free_bytes:
+        raise PlanError(
+            f"{pipeline}: the weights need {nbytes_text(device.fixed_bytes)} of {device.device}'s "
+            f"memory, {free}; use another GPU, or free this one"
+        )
+    needed = device.fixed_bytes + device.pool_bytes + device.staging_bytes
+    if needed > device.free_bytes:
+        lies = [f"{nbytes_text(device.fixed_bytes)} for weights and CUDA itself"]
+        lies += [
+            f"{nbytes_text(pool.nbytes)} for {pool.num_slots} slots of {pool.owner} with "
+            + ", ".join(place.name for place in pool.places)
+            for pool in device.pools
+        ]
+        lies.append(f"{nbytes_text(device.staging_bytes)} for copies in and out")
+        raise PlanError(
+            f"{pipeline}: {nbytes_text(needed)} of {device.device}'s memory are needed before "
+            f"anything is computed ({'; '.join(lies)}), {free}; "
+            "make items smaller, as `video.pairs` does for video"
+        )
 
 
 def _advice(device: DeviceMemory) -> str:
     if device.weights_bytes > device.pool_bytes + device.work_bytes:
         return "use smaller weights, or a GPU"
     return "make items smaller, as `video.pairs` and `video.segment_windows` do for video"
-
-
-def _pool_bytes(pools: Sequence[PoolPlan], gpu: Gpu | None) -> int:
-    return sum(pool.nbytes for pool in pools if pool.gpu == gpu)
-
-
-def _of_gpu(
-    gpu: Gpu,
-    workers: Sequence[WorkerPlan],
-    memory: Mapping[str, Sequence[StageMemory]],
-    pool_bytes: int,
-) -> DeviceMemory:
-    contexts = CONTEXT_BYTES * sum(worker.gpu == gpu for worker in workers)
-    weights, work = _taken(gpu, workers, memory)
-    return DeviceMemory(f"cuda:{gpu.index}", pool_bytes, weights, work, contexts, gpu.free_bytes)
 
 
 def _taken(

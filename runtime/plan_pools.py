@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
 from ipc.host import align
 from ipc.records import StageDescription, StageTensor, TensorPlace
-from runtime.config_types import Require
-from runtime.host import Gpu, Host
-from runtime.transports import COPY, HOST, LOCAL, VIEW
+from runtime.host import Gpu
+from runtime.plan_reach import Reach, is_on_gpu, obstacles, reading_stages
+from runtime.transports import HOST, LOCAL
 from runtime.worker_plan import WorkerPlan
 from stages.base import ITEM_BYTES
 
@@ -40,7 +40,7 @@ class PoolPlan:
 
     def is_read_by(self, worker: WorkerPlan, owner: WorkerPlan, sink: str) -> bool:
         """Whether `worker` takes tensors from here, the pool of `owner`."""
-        stages = _reading_stages(worker, owner, sink)
+        stages = reading_stages(worker, owner, sink)
         return any(stages & set(place.readers) for place in self.places)
 
 
@@ -51,41 +51,6 @@ class LinkPlan:
     sender: str
     receiver: str
     transport: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """By which way one worker reads what another one has written."""
-
-    host: Host
-    require: Require = None
-    failed: Collection[tuple[str, str]] = ()  # (owner, reader) that were tried in vain
-
-    def transport(self, owner: WorkerPlan, reader: WorkerPlan) -> str:
-        """Return how `reader` could read a tensor in the memory of the owner's GPU, if it has one.
-
-        "host" means that it cannot, and that the tensor belongs into host memory.
-        """
-        if (owner.name, reader.name) in self.failed:
-            return HOST
-        if owner.name == reader.name:
-            return LOCAL
-        if owner.gpu is None or reader.gpu is None or self.require == "host":
-            return HOST
-        if owner.gpu == reader.gpu:
-            return VIEW
-        return COPY if (reader.gpu.uuid, owner.gpu.uuid) in self.host.peers else HOST
-
-
-def _reading_stages(reader: WorkerPlan, owner: WorkerPlan, sink: str) -> set[str]:
-    """Return the stages of `reader` that may get items of `owner`'s.
-
-    An item stays with, or comes back to, the one of several like workers that has its tensors; but
-    the sink's replicas share the items out by segments.
-    """
-    if reader.name == owner.name:
-        return set(reader.stages)
-    return set(reader.stages) - (set(owner.stages) - {sink})
 
 
 def plan_pools(
@@ -103,9 +68,9 @@ def plan_pools(
     pools = []
     for owner in workers:
         written = [tensor for tensor in tensors if tensor.stage in owner.stages]
-        on_gpu = [_stays_on_gpu(tensor, owner, workers, stages, reach) for tensor in written]
+        on_gpu = _kept_on_gpu(owner, written, workers, stages, reach)
         for gpu in (None, owner.gpu) if owner.gpu else (None,):
-            kept = [t for t, is_there in zip(written, on_gpu, strict=True) if is_there == bool(gpu)]
+            kept = [tensor for tensor in written if (tensor.name in on_gpu) == bool(gpu)]
             if kept:
                 places, slot_bytes = _places(kept, stages)
                 pool = PoolPlan(owner.name, gpu, num_slots, slot_bytes, places)
@@ -133,19 +98,62 @@ def _num_slots(
     return min(pool.num_slots, SLOTS_A_WORKER * (1 + others) + 1)
 
 
-def _stays_on_gpu(
-    tensor: StageTensor,
+def _kept_on_gpu(
     owner: WorkerPlan,
+    written: Sequence[StageTensor],
     workers: Sequence[WorkerPlan],
     stages: Mapping[str, StageDescription],
     reach: Reach,
-) -> bool:
-    reading = [name for name, stage in stages.items() if tensor.name in stage.reads]
-    if owner.gpu is None or any(stages[n].library != "torch" for n in (tensor.stage, *reading)):
-        return False
-    sink = list(stages)[-1]
-    readers = [w for w in workers if _reading_stages(w, owner, sink) & set(reading)]
-    return all(reach.transport(owner, reader) != HOST for reader in readers)
+) -> set[str]:
+    """Return which of the tensors that `owner` writes lie on its GPU.
+
+    One that no stage reads lies with the others: it is worth no pool of its own.
+    """
+    if owner.gpu is None:
+        return set()
+    computed = [tensor for tensor in written if is_on_gpu(tensor, stages)]
+    read = {name for stage in stages.values() for name in stage.reads}
+    kept = {
+        tensor.name
+        for tensor in computed
+        if tensor.name in read and not obstacles(tensor, owner, workers, stages, reach)
+    }
+    return kept | ({tensor.name for tensor in computed} - read if kept else set())
+
+
+def pools_of(
+    worker: WorkerPlan, workers: Sequence[WorkerPlan], pools: Sequence[PoolPlan], sink: str
+) -> list[PoolPlan]:
+    """Return the pools that `worker` writes or reads."""
+    plans = {plan.name: plan for plan in workers}
+    return [
+        pool
+        for pool in pools
+        if pool.owner == worker.name or pool.is_read_by(worker, plans[pool.owner], sink)
+    ]
+
+
+def staging_bytes(
+    worker: WorkerPlan, stages: Mapping[str, StageDescription], pools: Sequence[PoolPlan]
+) -> int:
+    """Return what a GPU worker's staging slots take: copies of what does not lie on its GPU.
+
+    Args:
+        worker: of the plan.
+        stages: all of them.
+        pools: those that it writes or reads.
+    """
+    slots = [
+        {
+            place.name: align(prod(place.shape) * ITEM_BYTES[place.dtype])
+            for pool in pools
+            for place in pool.places
+            if pool.gpu != worker.gpu and place.name in {*stages[name].reads, *stages[name].writes}
+        }
+        for name in worker.stages
+        if worker.gpu and stages[name].library == "torch"
+    ]
+    return SLOTS_A_WORKER * sum(nbytes for slot in slots for nbytes in slot.values())
 
 
 def _places(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from runtime.cli_table import nbytes_text, table
 from runtime.plan import Plan
+from runtime.plan_pools import LinkPlan
 from runtime.setup import OpenedJob
+from runtime.transports import LOCAL
 
 
 def describe_plan(opened: OpenedJob) -> str:
@@ -14,7 +16,7 @@ def describe_plan(opened: OpenedJob) -> str:
         f"{opened.num_units} {opened.unit} in {plan.num_items} items of up to {opened.item_size}; "
         f"at most {plan.window} items under way"
     )
-    parts = [_workers(plan), _pools(plan), _memory(plan), _links(plan)]
+    parts = [_workers(plan), _pools(plan), _memory(plan), _links(opened)]
     lines = [head, *(line for part in parts for line in ["", *part])]
     remarks = [*plan.warnings, *([opened.broken] if opened.broken else [])]
     return "\n".join(lines + [f"warning: {remark}" for remark in remarks])
@@ -35,7 +37,12 @@ def _pools(plan: Plan) -> list[str]:
         for pool in plan.pools
     ]
     head = f"{'pool of':24} {'memory':8} {'slots':>7} {'a slot':>12} {'in all':>12}  tensors"
-    return [head, *rows, f"{'':41} {'':>12} {_mib(plan.pool_bytes):>12}"]
+    totals = [
+        f"{'in all':24} {device.device:8} {'':7} {'':12} {_mib(device.pool_bytes):>12}"
+        for device in plan.memory
+        if device.pool_bytes
+    ]
+    return [head, *rows, *totals]
 
 
 def _memory(plan: Plan) -> list[str]:
@@ -44,6 +51,7 @@ def _memory(plan: Plan) -> list[str]:
             device.device,
             nbytes_text(device.pool_bytes),
             nbytes_text(device.weights_bytes),
+            nbytes_text(device.staging_bytes),
             nbytes_text(device.work_bytes),
             nbytes_text(device.context_bytes),
             nbytes_text(device.needed_bytes),
@@ -51,13 +59,21 @@ def _memory(plan: Plan) -> list[str]:
         ]
         for device in plan.memory
     ]
-    head = "memory of,pools,weights,to compute,CUDA itself,in all,free"
+    head = "memory of,pools,weights,staging,to compute,CUDA itself,in all,free"
     return table(head.split(","), rows, right=head.partition("memory of,")[2])
 
 
-def _links(plan: Plan) -> list[str]:
-    rows = [f"{link.sender:24} -> {link.receiver:24} {link.transport}" for link in plan.links]
+def _links(opened: OpenedJob) -> list[str]:
+    rows = [
+        f"{link.sender:24} -> {link.receiver:24} {link.transport}{_doubt(link, opened)}"
+        for link in opened.plan.links
+    ]
     return [f"{'link':52} transport", *rows]
+
+
+def _doubt(link: LinkPlan, opened: OpenedJob) -> str:
+    is_untried = (link.sender, link.receiver) in opened.untried
+    return ", to be tried" if is_untried and link.transport != LOCAL else ""
 
 
 def _mib(nbytes: int) -> str:

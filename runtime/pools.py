@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from ipc.errors import NoMemory
 from ipc.host import HostPool
 from ipc.records import PoolAddress
-from ipc.setup_messages import MakePool, PoolMade
+from ipc.setup_messages import MakePool
 from runtime.crew import ME, Crew
 from runtime.errors import PlanError
 from runtime.host import ROOT, usable_memory
 from runtime.plan import Plan
+from runtime.reach import ask_for_pools
+from runtime.worker_plan import WorkerPlan
 
 
 def make_pools(plan: Plan, names: Mapping[str, str], stack: ExitStack) -> dict[str, PoolAddress]:
@@ -56,7 +58,7 @@ def make_gpu_pools(plan: Plan, names: Mapping[str, str], crew: Crew) -> dict[str
     A worker that needs none gives its old one up.
 
     Raises:
-        PlanError: a GPU refused the memory.
+        PlanError: a GPU refused the memory, or its driver hangs.
     """
     needed = {pool.owner: pool for pool in plan.pools if pool.gpu is not None}
     questions = {}
@@ -72,9 +74,22 @@ def make_gpu_pools(plan: Plan, names: Mapping[str, str], crew: Crew) -> dict[str
     if not questions:
         return {}
     addresses: dict[str, PoolAddress] = {}
-    for owner, made in crew.ask(PoolMade, questions).items():
+    for owner, made in ask_for_pools(crew, questions).items():
         if made.error and owner in needed:
             raise PlanError(f"{owner}: no pool on {needed[owner].memory}: {made.error}")
         for address in made.address:
             addresses[owner] = address
     return addresses
+
+
+def give_up_gpu_pools(workers: Sequence[WorkerPlan], crew: Crew) -> None:
+    """Have all GPU workers give their pools up; nobody has one open any more.
+
+    Raises:
+        PlanError: a GPU does not take one back, or its driver hangs.
+    """
+    none = MakePool(**ME, pool="", num_slots=0, slot_bytes=0)
+    questions = {worker.name: none for worker in workers if worker.gpu is not None}
+    for owner, made in ask_for_pools(crew, questions).items():
+        if made.error:
+            raise PlanError(f"{owner}: its pool cannot be given up: {made.error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from pathlib import Path
 from ipc.channel import Outbox
 from runtime.worker_plan import WorkerPlan
 
+logger = logging.getLogger(__name__)
+
+KILLED_S = 5.0  # how long a process may take to end by SIGKILL, with much memory to give back
 PROJECT = Path(__file__).resolve().parent.parent
 # Every library that brings a thread pool of its own reads one of these when it is loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -35,6 +39,24 @@ class WorkerProcess:
     outbox: Outbox | None = None  # once it has started
     pulse: Outbox | None = None  # to its small thread
     heard: float = field(default_factory=time.monotonic)
+
+    def kill(self) -> None:
+        """Kill it if it is not dead already, and reap it.
+
+        SIGKILL is not ignored, but a process inside a driver that hangs ends only when that lets
+        go of it. It cannot be helped then, and must not hang its owner too.
+        """
+        self.process.kill()
+        try:
+            self.process.wait(KILLED_S)
+        except subprocess.TimeoutExpired:
+            logger.warning(
+                "left worker=%s pid=%d: it has not ended %g s after SIGKILL; perhaps a driver "
+                "hangs, and what it holds is not given back until it ends",
+                self.plan.name,
+                self.process.pid,
+                KILLED_S,
+            )
 
 
 def start_process(

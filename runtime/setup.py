@@ -30,7 +30,8 @@ from runtime.errors import ConfigError, PlanError
 from runtime.host import Host
 from runtime.hosted import pack
 from runtime.plan import Plan, check_path, make_plan, plan_workers
-from runtime.reach import try_pairs
+from runtime.pools import give_up_gpu_pools
+from runtime.reach import Pair, try_pairs
 from runtime.worker_plan import WorkerPlan
 from stages.base import Job
 
@@ -48,6 +49,7 @@ class OpenedJob:
     num_units: int
     broken: str  # why the input is not whole; "" = it is
     plan: Plan
+    untried: frozenset[Pair] = frozenset()  # that are to share GPU memory, as far as is known
 
 
 class Setup:
@@ -59,8 +61,9 @@ class Setup:
         self.versions: dict[str, str] = {}
         self._descriptions: list[StageDescription] = []
         self._loaded = False
-        self._tried: set[tuple[str, str]] = set()  # (owner, reader)
-        self._unreachable: dict[tuple[str, str], str] = {}  # likewise -> why
+        self._has_prepared = False
+        self._tried: set[Pair] = set()
+        self._unreachable: dict[Pair, str] = {}  # -> why
 
     def describe(self) -> None:
         """Start the workers, once for all jobs; build the stages, check that they fit together.
@@ -134,9 +137,11 @@ class Setup:
             list(dict.fromkeys(t for answer in specified.values() for t in answer.tensors)),
             memory={name: answer.memory for name, answer in specified.items()},
             num_items=opened.num_items,
-            warnings=(*self._warnings, *self._fallbacks(), *opened.warnings, *warnings),
+            warnings=(*self._warnings, *opened.warnings, *warnings),
             unreachable=self._unreachable,
         )
+        if self._crew.shares_gpu_memory:
+            self._refuse_if_strict(plan.fallbacks)
         return OpenedJob(
             job=job,
             facts=opened.facts,
@@ -145,6 +150,7 @@ class Setup:
             num_units=opened.num_units,
             broken=opened.broken,
             plan=plan,
+            untried=frozenset(self._sharing(plan) - self._tried),
         )
 
     def load(self) -> None:
@@ -165,6 +171,7 @@ class Setup:
         """
         warnings: list[str] = []
         opened = self._connect(opened)
+        self._give_up_pools()
         while True:
             question = Prepare(**ME, facts=opened.facts, size=opened.item_size)
             size = min(answer.size for answer in self._ask_all(Prepared, question).values())
@@ -186,37 +193,32 @@ class Setup:
         An owner is a reader of its own, and may find that it cannot have a pool. What the driver
         says of its GPUs need not hold for two containers, or for parts of a GPU.
         """
-        plans = {plan.name: plan for plan in self.workers}
-        pairs = {
-            (pool.owner, reader.name)
-            for pool in opened.plan.pools
-            for reader in self.workers
-            if pool.gpu
-            and (
-                reader.name == pool.owner
-                or pool.is_read_by(reader, plans[pool.owner], opened.plan.path[-1])
-            )
-        } - self._tried
-        if not pairs or not self._crew.shares_gpu_memory:
+        pairs = opened.untried
+        if not pairs:
             return opened
         self._tried |= pairs
         failed = try_pairs(self._crew, pairs)
         if not failed:
             return opened
         self._unreachable |= failed
-        self._refuse_if_strict(self._fallbacks())
         return self.open(opened.job)
 
-    def _fallbacks(self) -> list[str]:
-        """Return a warning for each worker without a pool, and each that cannot read another's."""
-        why_not = self._unreachable
-        return [
-            f"{owner} cannot have a pool on its GPU, and takes host memory: {why}"
-            if reader == owner
-            else f"{reader} cannot read the GPU memory of {owner}, and takes host memory: {why}"
-            for (owner, reader), why in sorted(why_not.items())
-            if reader == owner or (owner, owner) not in why_not
-        ]
+    def _sharing(self, plan: Plan) -> set[Pair]:
+        """Return (owner, reader) of all pools on GPUs that are to be shared."""
+        if not self._crew.shares_gpu_memory:
+            return set()
+        return {
+            (pool.owner, worker.name)
+            for worker in self.workers
+            for pool in plan.pools_of(worker.name)
+            if pool.gpu
+        }
+
+    def _give_up_pools(self) -> None:
+        """Make room for what `prepare` takes: the last job's GPU pools are still there."""
+        if self._has_prepared and self._crew.shares_gpu_memory:
+            give_up_gpu_pools(self.workers, self._crew)
+        self._has_prepared = True
 
     def _refuse_if_strict(self, warnings: Sequence[str]) -> None:
         if self._config.run.strict and warnings:

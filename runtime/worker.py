@@ -84,6 +84,7 @@ class Worker:
             stack.callback(pulse.stop)
             stack.callback(self._gpu.close)
             stack.callback(self._steps.close)
+            stack.callback(self._abandon_job)
             self._tell(Started(**self._identity))
             self._serve()
 
@@ -199,6 +200,21 @@ class Worker:
         for worker in [worker for worker in self._outboxes if worker != SUPERVISOR]:
             self._outboxes.pop(worker).close()
         return JobClosed(**self._identity, usage=self._meter.usage())
+
+    def _abandon_job(self) -> None:
+        """Close a job that is open at the end, before its stages are.
+
+        The GPU may use their memory and others' pools until what is queued there is done. Whoever
+        told us to stop also kills us if that takes long. What ends us may have broken the GPU, or
+        may hold views; that is worth a line, and must not hide it.
+        """
+        job, self._job = self._job, None
+        if job is None:
+            return
+        try:
+            job.close()
+        except Exception as error:  # noqa: BLE001 - on the way out, perhaps with another one
+            logger.warning("left open job: %s: %s", type(error).__name__, error)
 
     def _send(self, worker: str, message: AnyMessage) -> None:
         try:

@@ -75,10 +75,15 @@ class WorkerGpu:
         compute_on(self.compute.handle)
 
     def make_pool(self, message: MakePool) -> PoolMade:
-        """Give the old pool up and make a new one; what goes wrong is told, not raised."""
+        """Give the old pool up and make a new one; what goes wrong is told, not raised.
+
+        Raises:
+            GpuLost: it is more than that.
+        """
         try:
             self._remake(message)
         except IpcError as error:
+            _raise_if_lost(error)
             return PoolMade(**self._identity, address=(), error=str(error))
         address = (self.pool.address,) if self.pool else ()
         return PoolMade(**self._identity, address=address, error="")
@@ -100,12 +105,17 @@ class WorkerGpu:
         self._copy_now(self.pool.pointer, pattern.ctypes.data, pattern.nbytes)
 
     def try_pools(self, message: TryPools) -> PoolsTried:
-        """Read the pattern of each pool."""
+        """Read the pattern of each pool.
+
+        Raises:
+            GpuLost: not the pool is to blame: no call would work any more.
+        """
         errors = {}
         for address in message.pools:
             try:
                 self._try(address)
             except IpcError as error:
+                _raise_if_lost(error)
                 errors[address.name] = str(error)
         return PoolsTried(**self._identity, errors=errors)
 
@@ -180,10 +190,19 @@ class WorkerGpu:
     def _waiters(self) -> list[Waiter]:
         return [self._waiter, *([self._arrivals] if self._arrivals else [])]
 
-    def close(self) -> None:
-        """Give everything back. The stages come first."""
+    def leave(self) -> None:
+        """End the threads; the end of the process gives back the rest.
+
+        Others may have our pool open still, and may be told to stop later than we are. The driver
+        gives memory that is shared up when the last of all these processes has let go of it, but
+        not so if its owner frees it, or gives its context up, while it lives.
+        """
         for waiter in self._waiters():
             waiter.stop()
+
+    def close(self) -> None:
+        """Give everything back, when nobody else has our pool open. The stages come first."""
+        self.leave()
         if self.pool is not None:
             self.pool.close()
             self.pool = None
@@ -198,6 +217,11 @@ def _wait_for(waiter: Waiter, event: Event) -> None:
     waiter.after(event, lambda _error: told.set())
     while waiter.is_alive() and not told.wait(TOLD_S):
         pass
+
+
+def _raise_if_lost(error: IpcError) -> None:
+    if isinstance(error, CudaError) and error.is_lost:
+        raise GpuLost(str(error)) from error
 
 
 def _pattern(address: PoolAddress) -> NDArray[np.uint8]:

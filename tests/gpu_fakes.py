@@ -46,6 +46,19 @@ class Double(Stage):
         out += 1
 
 
+class DoubleNotes(Double):
+    """Notes when it is closed."""
+
+    def close(self) -> None:
+        note("closes a stage")
+
+
+def note(what: str) -> None:
+    """Write down what this process does, for tests of the order."""
+    with open(os.environ["FAKE_CUDA_NOTES"], "a") as file:
+        file.write(f"{os.getpid()} {what}\n")
+
+
 class Plus(Double):
     """Writes the sum of two."""
 

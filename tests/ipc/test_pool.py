@@ -75,6 +75,21 @@ def test_a_failed_item_is_held_only_by_readers_of_what_was_written(pool):
     assert pool.slot_of(10, 0) is None
 
 
+def test_a_slot_is_held_until_all_its_tensors_are_written_also_those_that_nobody_reads(pool):
+    slot = pool.lease(10, 0, ["denoise"], writes=["tokens", "unread"])
+    assert pool.written(slot, ["tokens"]) is False
+    assert pool.free(slot, 10, 0, "denoise") is False
+    assert pool.slot_of(10, 0) == slot
+    assert pool.written(slot, ["unread"]) is True
+    assert pool.lease(11, 0, [], writes=["tokens"]) == slot
+    assert pool.written(slot, ["tokens"]) is True, "nobody is to let go of it"
+
+
+def test_what_a_failed_item_never_writes_holds_no_slot(pool):
+    slot = pool.lease(10, 0, ["denoise"], writes=["tokens", "unread"])
+    assert pool.keep_for(slot, []) is True
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from("ab")), max_size=60))
 def test_whatever_happens_no_slot_is_lost_or_given_twice(steps):
     pool = SlotPool("p", num_slots=3)

@@ -32,9 +32,14 @@ class OneSize(Sized):
 class FailsByChance(Add):
     """Raises for a share of the items, the same in every replica."""
 
-    def __init__(self, *, reads: str, writes: str, chance: float) -> None:
+    def __init__(self, *, reads: str, writes: str, chance: float, unread: str = "") -> None:
         super().__init__(reads=reads, writes=writes)
         self._chance = chance
+        self.writes += tuple(unread.split())  # as many tensors more
+
+    def specs(self, facts):
+        (spec,) = super().specs(facts).values()
+        return dict.fromkeys(self.writes, spec)
 
     def begin(self, num_items: int) -> None:
         pass

@@ -69,14 +69,16 @@ class GpuWorker:
         stages: here, in order; they read `x` of "read", and each what the one before it wrote.
         after: stages in another worker, between these and the sink.
         on_gpu: the tensors that lie on the GPU.
+        unread: those that nobody reads.
     """
 
-    def __init__(self, driver, stages, *, after=(), on_gpu=()):
+    def __init__(self, driver, stages, *, after=(), on_gpu=(), unread=()):
         self.driver, self.sent, self.num_woken = driver, [], 0
         identity = Identity(sender="w/0", incarnation=0)
         self.hosted = {stage.writes[0]: Hosted(stage.writes[0], stage, ()) for stage in stages}
         names = ["x", *self.hosted]
-        readers = dict(zip(names, [*self.hosted, *after, "write"], strict=False))
+        readers = dict(zip(names, zip([*self.hosted, *after, "write"]), strict=False))
+        readers |= dict.fromkeys(unread, ())
         self.ledger, self.meter, self.trace = Ledger(), Meter(), Recorder()
         with ExitStack() as stack:
             self.gpu = WorkerGpu(identity, self._wake)
@@ -96,7 +98,7 @@ class GpuWorker:
                             offset=index * NBYTES,
                             shape=(WIDTH,),
                             dtype="float32",
-                            readers=(readers[name],),
+                            readers=readers[name],
                         )
                         for index, name in enumerate(tensors)
                     )

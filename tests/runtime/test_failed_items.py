@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from ipc.host import HostPool
 from ipc.messages import ItemAdmitted, ItemFailed, ItemReady, ItemsDurable, SlotFreed
 from ipc.records import Peer, StageUse
 from ipc.setup_messages import OpenJob
@@ -32,17 +33,18 @@ HOST = Host("here", "6.1", "3.11", 8, 2**30)
 NUM_ITEMS = 100
 
 
-def add(reads, writes, chance, **more):
+def add(reads, writes, chance, unread, **more):
     options = {"reads": reads, "writes": writes, "chance": chance}
+    options |= {"unread": f"{writes}2"} if unread else {}
     return {"use": "tests.runtime.faulty:FailsByChance", "with": options, **more}
 
 
-def parse(*, replicas=1, groups=(), sinks=1):
+def parse(*, replicas=1, groups=(), sinks=1, unread=False):
     stages = {
         "read": {"use": "tests.runtime.faulty:ReadsByChance"},
-        "first": add("x", "y", 0.3, replicas=replicas),
-        "second": add("y", "z", 0.3, replicas=replicas),
-        "third": add("z", "w", 0.3, replicas=replicas),
+        "first": add("x", "y", 0.3, unread, replicas=replicas),
+        "second": add("y", "z", 0.3, unread, replicas=replicas),
+        "third": add("z", "w", 0.3, unread, replicas=replicas),
         "write": {
             "use": "tests.runtime.faulty:WritesWhatThereIs",
             "with": {"reads": "x w"},
@@ -55,7 +57,7 @@ def parse(*, replicas=1, groups=(), sinks=1):
 class Network:
     """All workers of a plan, and what is under way between them."""
 
-    def __init__(self, config, folder, seed, stack):
+    def __init__(self, config, folder, seed, stack, *, few_slots=0):
         self.random = random.Random(seed)
         self.under_way = {}  # (sender, receiver) -> messages
         job = Job(input="", output="", work_dir=str(folder))
@@ -72,12 +74,17 @@ class Network:
             memory={},
             num_items=NUM_ITEMS,
         )
-        pools = make_pools(self.plan, {w.name: f"{w.name}.0@host#1" for w in workers}, stack)
+        if few_slots:
+            pools, places = self.make_small_pools(few_slots, stack)
+        else:
+            made = make_pools(self.plan, {w.name: f"{w.name}.0@host#1" for w in workers}, stack)
+            pools = list(made.values())
+            places = {made[pool.owner].name: pool.places for pool in self.plan.pools}
         self.ledgers = {worker.name: Ledger() for worker in workers}
         self.workers = {}
         for worker in workers:
             self.workers[worker.name] = JobItems(
-                self.open_job(worker.name, facts, pools),
+                self.open_job(worker.name, facts, pools, places),
                 identity={"sender": worker.name, "incarnation": 0},
                 hosted=hosted[worker.name],
                 ledger=self.ledgers[worker.name],
@@ -98,16 +105,33 @@ class Network:
         )
         return build(use)
 
-    def open_job(self, name, facts, pools):
+    def make_small_pools(self, few_slots, stack):
+        """Make a pool for each tensor, with few slots where no sink reads it, as on GPUs."""
+        pools, places = [], {}
+        for pool in self.plan.pools:
+            for place in pool.places:
+                is_for_sink = "write" in place.readers
+                made = HostPool(
+                    f"{pool.owner}@{place.name}",
+                    owner=pool.owner,
+                    num_slots=pool.num_slots if is_for_sink else few_slots,
+                    slot_bytes=pool.slot_bytes,
+                )
+                stack.callback(made.close)
+                pools.append(made.address)
+                places[made.address.name] = (place,)
+        return pools, places
+
+    def open_job(self, name, facts, pools, places):
         plan = self.plan
         return OpenJob(
             **ME,
             job=1,
             facts=facts,
             path=plan.path,
-            pools=tuple(pools[pool.owner] for pool in plan.pools_of(name)),
-            owners={address.name: owner for owner, address in pools.items()},
-            places={pools[pool.owner].name: pool.places for pool in plan.pools},
+            pools=tuple(pools),
+            owners={address.name: address.owner for address in pools},
+            places=places,
             peers=tuple(
                 Peer(worker=w.name, incarnation=0, stages=w.stages, endpoint="")
                 for w in plan.workers
@@ -177,10 +201,15 @@ class Network:
     ],
     ids=["apart", "replicas", "around", "replicas around", "one worker each", "one worker"],
 )
-def test_failed_items_hold_nothing_up_and_nothing_is_freed_twice(tmp_path, shape):
+@pytest.mark.parametrize("few_slots", [0, 1])
+@pytest.mark.parametrize("unread", [False, True], ids=["", "some unread"])
+def test_failed_items_hold_nothing_up_and_nothing_is_freed_twice(
+    tmp_path, shape, unread, few_slots
+):
     for seed in range(2):
         with ExitStack() as stack:
-            network = Network(parse(**shape), tmp_path, seed, stack)
+            config = parse(**shape, unread=unread)
+            network = Network(config, tmp_path, seed, stack, few_slots=few_slots)
             network.run()
             assert sorted(network.durable) == list(range(NUM_ITEMS)), "a slot was kept"
             assert len(network.failed) > NUM_ITEMS / 2, "most were to fail"

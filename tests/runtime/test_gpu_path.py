@@ -87,6 +87,17 @@ def test_a_gpu_that_does_not_pin_what_is_read_only_pins_it_writable(
     assert "mapped writable, to be pinned" in log_of(tmp_path / "p", "first")
 
 
+def test_a_gpu_that_pins_nothing_copies_all_the_same(fake_gpus, numbers, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_CUDA_REFUSES", "cuMemHostRegister")
+    with Pipeline(config("two GPUs", fake_gpus.width)) as pipeline:
+        for name in ("p", "q"):
+            run(pipeline, numbers(4), tmp_path / name)
+            assert lines(tmp_path / name) == expected(fake_gpus.width, 4)
+    told = log_of(tmp_path / "p", "second")
+    assert told.count("unpinned pool=") == 2, "one warning a job"
+    assert "cuMemHostRegister" in told
+
+
 @pytest.mark.parametrize("placement", ["one worker", "two GPUs"])
 def test_without_cuda_bindings_stages_run_all_the_same(
     without_driver, numbers, tmp_path, placement

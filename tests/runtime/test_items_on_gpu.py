@@ -8,7 +8,7 @@ from runtime.gpu_queue import DEPTH
 from runtime.trace import FAILED, RUN
 from runtime.worker_gpu import GpuLost
 from tests import fake_torch
-from tests.runtime.gpu_worker import Triple
+from tests.runtime.gpu_worker import NUM_SLOTS, Triple
 from tests.waiting import wait_until
 
 
@@ -173,6 +173,21 @@ def test_slots_of_items_that_raised_are_used_again(open_worker, begun):
         worker.feed(1)
         worker.pass_until(1)
     assert len(begun) == 20
+
+
+@pytest.mark.parametrize(
+    ("library", "on_gpu"),
+    [("torch", ["y"]), ("torch", []), ("numpy", [])],
+    ids=["on the GPU", "in host memory", "of a stage on the CPU"],
+)
+def test_slots_of_what_nobody_reads_are_used_again(open_worker, begun, library, on_gpu):
+    stage = Triple("x", "y", begun=begun, library=library)
+    worker = open_worker(stage, on_gpu=on_gpu, unread=["y"])
+    count = 2 * NUM_SLOTS
+    for first in range(0, count, NUM_SLOTS):  # the slots of what it reads are not its own
+        worker.feed(NUM_SLOTS, first=first)
+        worker.pass_until(first + NUM_SLOTS)
+    assert begun == [("y", item) for item in range(count)]
 
 
 def test_a_gpu_that_fails_is_told_when_its_run_is_done(open_worker, begun):

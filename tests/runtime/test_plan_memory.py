@@ -1,6 +1,6 @@
 import pytest
 
-from ipc.records import StageMemory
+from ipc.records import StageMemory, TensorPlace
 from runtime.errors import PlanError
 from runtime.host import Gpu, Host
 from runtime.plan_memory import CONTEXT_BYTES, check_memory, plan_memory
@@ -62,6 +62,22 @@ def test_the_weights_must_fit_on_the_gpu_and_the_rest_may_get_smaller():
     too_large = {**MEMORY, "denoise/0": (stage("denoise", 4 * GIB, 1),)}
     with pytest.raises(PlanError, match=r"5\.0 GiB of cuda:1's memory, and 4\.0 GiB are free"):
         check_memory("p", plan_memory(WORKERS, too_large, HOST, pools(0)), num_slots=9)
+
+
+def test_pools_and_copies_must_fit_on_the_gpu_and_are_told_apart():
+    place = TensorPlace(name="tokens", offset=0, shape=(1,), dtype="uint8", readers=())
+    mine = [PoolPlan("encode+decode/0", GPUS[0], 4, GIB // 2, (place,))]
+    fits, no = ({"encode+decode/0": nbytes} for nbytes in (GIB, 2 * GIB))
+    counted = plan_memory(WORKERS, MEMORY, HOST, mine, fits)
+    check_memory("p", counted, num_slots=9)
+    assert counted[1].needed_bytes == 3 * GIB + CONTEXT_BYTES + 3 + 70
+    with pytest.raises(
+        PlanError,
+        match=r"p: 4\.5 GiB of cuda:0's memory are needed .*; 2\.0 GiB for 4 slots of "
+        r"encode\+decode/0 with tokens; 2\.0 GiB for copies in and out\), and 4\.0 GiB are free; "
+        r"make items smaller, as `video\.pairs` does for video$",
+    ):
+        check_memory("p", plan_memory(WORKERS, MEMORY, HOST, mine, no), num_slots=9)
 
 
 def test_the_way_out_is_named_for_what_is_too_large():

@@ -152,3 +152,108 @@ def test_with_slots_as_the_only_limit_some_runs_stop_for_ever():
     finished = [Simulation(seed, window=NUM_ITEMS, slots=3).run() for seed in SEEDS]
     stopped = sum(count < NUM_ITEMS for count in finished)
     assert len(SEEDS) / 10 < stopped < len(SEEDS), "a matter of chance, as users would meet it"
+
+
+AROUND = {"first": "outer", "second": "inner", "third": "outer", "write": "sink"}
+STAGES = list(AROUND)
+ONLY_ITS_OWN = {stage: (stage,) for stage in STAGES}  # each stage has a pool
+ALL_OF_ITS_WORKER = ONLY_ITS_OWN | dict.fromkeys(("first", "third"), ("first", "third"))
+
+
+class Around:
+    """A worker with two stages, "first" and "third", around another one's "second"; then a sink.
+
+    Args:
+        seed: of all chances.
+        slots: of what "first" and of what "second" write, as on GPUs; a sink reads the third's.
+        asks: the pools in which a stage must find a slot before it begins.
+        failing: the share of items that fail in "second", and pass through "third".
+    """
+
+    def __init__(self, seed, *, slots, asks, failing):
+        self.random, self.asks = random.Random(seed), asks
+        self.events, self.clock, self.count = [], 0.0, 0
+        self.admission = Admission(num_items=NUM_ITEMS, window=NEEDED)
+        self.pools = {
+            stage: SlotPool(stage, num_slots=number)
+            for stage, number in zip(STAGES, (*slots, NEEDED), strict=False)
+        }
+        self.turns = SinkTurns(
+            num_items=NUM_ITEMS, items_per_segment=PER_SEGMENT, replica=0, num_replicas=1
+        )
+        self.failed = {item for item in range(NUM_ITEMS) if self.random.random() < failing}
+        self.queue, self.busy, self.written, self.finished = set(), set(), [], 0
+
+    def run(self):
+        """Return how many items were finished when nothing could move any more."""
+        self.admit()
+        while self.events:
+            self.clock, _count, action, arguments = heapq.heappop(self.events)
+            action(*arguments)
+            while any(self.try_start(worker) for worker in ("outer", "inner", "sink")):
+                pass
+        return self.finished
+
+    def later(self, action, *arguments):
+        self.count += 1
+        when = self.clock + self.random.paretovariate(1.1)
+        heapq.heappush(self.events, (when, self.count, action, arguments))
+
+    def admit(self):
+        for item in self.admission.admit():
+            self.later(self.queue.add, ("first", item))
+
+    def try_start(self, worker):
+        """Start what is furthest along the path, then the oldest; return whether there was any."""
+        if worker in self.busy:
+            return False
+        ready = [one for one in self.queue if AROUND[one[0]] == worker and self.may(*one)]
+        if not ready:
+            return False
+        stage, item = min(ready, key=lambda one: (-STAGES.index(one[0]), one[1]))
+        self.queue.remove((stage, item))
+        if stage in self.pools and not self.is_given_up(stage, item):
+            self.pools[stage].lease(item, 0, [self.following(stage)])
+        if stage == "write":
+            self.turns.took()
+        self.busy.add(worker)
+        self.later(self.done, worker, stage, item)
+        return True
+
+    def may(self, stage, item):
+        if stage == "write":
+            return item == self.turns.next_item()
+        return all(self.pools[pool].can_lease(item, 0) for pool in self.asks[stage])
+
+    def is_given_up(self, stage, item):
+        return item in self.failed and stage != "first"
+
+    def following(self, stage):
+        return STAGES[STAGES.index(stage) + 1]
+
+    def done(self, worker, stage, item):
+        self.busy.remove(worker)
+        for pool in self.pools.values():
+            if self.following(pool.name) == stage and pool.slot_of(item, 0) is not None:
+                self.later(pool.free, pool.slot_of(item, 0), item, 0, stage)
+        if stage != "write":
+            self.later(self.queue.add, (self.following(stage), item))
+            return
+        self.written.append(item)
+        if len(self.written) == PER_SEGMENT:
+            self.finished += PER_SEGMENT
+            self.admission.finish(self.written)
+            self.written = []
+            self.admit()
+
+
+@pytest.mark.parametrize("slots", [(1, 1), (7, 7)])
+def test_a_stage_that_asks_for_slots_of_what_it_writes_never_stops_a_run(slots):
+    runs = (Around(s, slots=slots, asks=ONLY_ITS_OWN, failing=0.1) for s in SEEDS[:25])
+    assert {run.run() for run in runs} == {NUM_ITEMS}
+
+
+def test_a_stage_that_asks_for_more_stops_runs_for_ever():
+    """The first stage's slot waits for the second's, that for the third, and that for the first."""
+    runs = (Around(s, slots=(1, 1), asks=ALL_OF_ITS_WORKER, failing=0.1) for s in SEEDS)
+    assert max(run.run() for run in runs) < NUM_ITEMS

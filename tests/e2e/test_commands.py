@@ -44,7 +44,7 @@ def test_check_says_ok_and_what_there_is(say):
 def test_check_counts_a_group_as_one_and_notes_missing_weights(say):
     code, out, err = say("check", "--config", "dual_gpu", "--set", "model.weights=no/eden.pt")
     assert code == 0
-    assert out.endswith("; 5 workers, GPUs 0, 1\n")
+    assert out.endswith("; 9 workers, GPUs 0, 1\n")
     assert err == "runpipe: note: no/eden.pt: there is no such file yet\n"
 
 

@@ -37,6 +37,7 @@ def test_all_ways_but_mps_are_measured_on_a_cpu(project, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_process_that_dies_is_told_and_the_others_go_on(project):
     command = [sys.executable, project / "tools/bench_sharing.py", "--weights", "none.pt"]
     command += ["--device", "cpu", "--pairs", 1, "--seconds", 0.1, "--repeat", 1]

@@ -34,6 +34,7 @@ from runtime.config_types import (
     StageName,
     Text,
     Use,
+    without_plugins,
 )
 from runtime.errors import ConfigError
 from runtime.yaml_text import apply_override, split_override, suggest
@@ -49,6 +50,9 @@ __all__ = [
     "load_config",
     "parse_config",
 ]
+
+
+without_plugins()
 
 
 class _Part(BaseModel):

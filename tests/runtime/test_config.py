@@ -1,6 +1,8 @@
 """A configuration is found, overridden, resolved and dumped; every shipped one is right."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,12 @@ def test_the_demo_needs_no_gpu_and_no_download():
     assert PROJECT in Path(demo.model["weights"]).parents
     assert Path(demo.model["weights"]).is_file()
     assert demo.input == str(CONFIGS / "demo/clip.mp4")
+
+
+def test_pydantic_looks_for_no_plugins(project):
+    """For that it reads the metadata of all packages, and `check` is to answer at once."""
+    code = "import sys, runtime.config; print('importlib.metadata' in sys.modules)"
+    command = [sys.executable, "-P", "-c", code]
+    env = {"PYTHONPATH": str(project)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -13,6 +13,16 @@ import msgspec
 from ipc.errors import ProtocolError
 from ipc.message import Message
 from ipc.records import FileSum, ItemAttempt, JobUsage, TensorHandle
+from ipc.replay_messages import (
+    DropItems,
+    FreeItems,
+    Held,
+    ItemsDropped,
+    MeetPeer,
+    PeerDied,
+    PeerMet,
+    UnmapPools,
+)
 from ipc.setup_messages import (
     CloseJob,
     Configure,
@@ -38,7 +48,8 @@ from ipc.setup_messages import (
     TryPools,
 )
 
-# The messages from a bare process to an open job, and back, are in `ipc/setup_messages.py`.
+# The messages from a bare process to an open job, and back, are in `ipc/setup_messages.py`; those
+# around the death of a worker in `ipc/replay_messages.py`.
 
 
 class Stop(Message, frozen=True):
@@ -79,13 +90,6 @@ class SlotFreed(Message, frozen=True):
     item: int
     attempt: int
     reader: str  # the stage that read
-
-
-class PeerDied(Message, frozen=True):
-    """supervisor -> worker (its small thread): this incarnation is dead; answered by `Held`."""
-
-    worker: str
-    dead: int  # its incarnation
 
 
 # --- worker -> supervisor -------------------------------------------------------------------------
@@ -130,22 +134,24 @@ class ItemFailed(Message, frozen=True):
     traceback: str
 
 
-class Held(Message, frozen=True):
-    """worker (its small thread) -> supervisor: items queued or running here, or sent, unfreed."""
+class ItemPassed(Message, frozen=True):
+    """worker -> supervisor: this stage is done with an item that was admitted again."""
 
-    dead: str  # the worker whose death was asked about
-    items: tuple[ItemAttempt, ...]
+    stage: str
+    item: int
+    attempt: int
 
 
 # fmt: off
 ToWorker = (
     Configure | OpenSource | Specify | Load | Prepare | MakePool | TryPools | OpenJob | CloseJob
-    | Finish | Stop | Woken | ItemAdmitted | ItemReady | SlotFreed | PeerDied
+    | Finish | Stop | Woken | ItemAdmitted | ItemReady | SlotFreed | PeerDied | DropItems
+    | FreeItems | MeetPeer | UnmapPools
 )
 ToSupervisor = (
     Started | Configured | SourceOpened | Specified | Loaded | Prepared | PoolMade | PoolsTried
-    | JobOpened | Heartbeat | ItemWritten | ItemsDurable | ItemFailed | Held | Finished | JobClosed
-    | SetupFailed
+    | JobOpened | Heartbeat | ItemWritten | ItemsDurable | ItemFailed | ItemPassed | Held
+    | ItemsDropped | PeerMet | Finished | JobClosed | SetupFailed
 )
 # fmt: on
 AnyMessage = ToWorker | ToSupervisor

@@ -96,6 +96,15 @@ class ItemAttempt(Record, frozen=True):
     attempt: int
 
 
+class ItemPlace(Record, frozen=True):
+    """How far an item has come, as one worker knows it."""
+
+    item: int
+    attempt: int
+    position: int  # of the stage in the path that runs it, or is next
+    worker: str  # it was sent there for that; "" = it is here
+
+
 class FileSum(Record, frozen=True):
     """A finished file, so that resuming can tell whether it is still the same."""
 

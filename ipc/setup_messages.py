@@ -85,7 +85,9 @@ class OpenJob(Message, frozen=True):
     round_robin: tuple[str, ...]  # stages whose replicas take turns
     items_per_segment: int  # of the pipeline's sink
     num_items: int
-    durable: tuple[int, ...]  # items that an earlier run finished; nobody will send them
+    window: int  # most items from the oldest that is not finished to the newest
+    durable: tuple[tuple[int, int], ...]  # first and last + 1 of runs of items nobody will send
+    under_way: PoolAddress  # where to note what is run, for whoever finds us dead
     trace: tuple[PoolAddress, ...]  # one, for its slices; none: nothing is to be traced
 
 

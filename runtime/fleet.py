@@ -10,9 +10,9 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,12 +24,13 @@ import zmq
 
 from ipc.channel import MAX_PATH_BYTES, Inbox, Outbox, Watch
 from ipc.errors import PeerLost, WouldBlock
-from ipc.messages import AnyMessage, Heartbeat, Stop
+from ipc.messages import AnyMessage, Heartbeat
 from ipc.setup_messages import SetupFailed, Started
 from runtime.crew import M, Questions
 from runtime.errors import ConfigError, StageFailed, WorkerDied, WorkerHung
 from runtime.logs import log_path
 from runtime.process import WorkerProcess, start_process
+from runtime.stopping import ask_to_stop
 from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Fleet:
         self.workers: dict[str, WorkerProcess] = {}
         self.beats: dict[str, Heartbeat] = {}  # the last of each worker, also of a dead one
         self._num_endpoints = 0
+        self._num_started: Counter[str] = Counter()
         self._last_words: float | None = None  # until when a dead worker's are waited for
         with ExitStack() as stack:
             folder = Path(tempfile.mkdtemp(prefix="rp-"))  # short, and 0700
@@ -69,6 +71,9 @@ class Fleet:
             self._parent_read, parent_write = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, self._parent_read)
             stack.callback(os.close, parent_write)
+            self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            stack.callback(os.close, self._woken)
+            self._watch.add(self._woken)
             self._spawner = stack.enter_context(ThreadPoolExecutor(1, "spawner"))
             stack.callback(self._stop_all)
             self._exit = stack.pop_all()
@@ -87,18 +92,32 @@ class Fleet:
             WorkerDied, WorkerHung: a worker did not come up.
         """
         for plan in plans:
-            try:
-                self._spawner.submit(self._start, plan).result()
-            except OSError as error:
-                raise ConfigError(f"{plan.name}: cannot start a worker: {error}") from error
+            self.begin(plan)
         self.gather(Started, [plan.name for plan in plans])
-        for worker in self.workers.values():
-            worker.outbox = Outbox(self._zmq_context, worker.endpoint)
-            worker.pulse = Outbox(self._zmq_context, f"{worker.endpoint}.pulse")
+        for name in self.workers:
+            self.connect(name)
+
+    def begin(self, plan: WorkerPlan) -> None:
+        """Start a process, for the first time or again; it will say `Started`.
+
+        Raises:
+            ConfigError: a log file cannot be written, or the host refuses another process.
+        """
+        try:
+            self._spawner.submit(self._start, plan).result()
+        except OSError as error:
+            raise ConfigError(f"{plan.name}: cannot start a worker: {error}") from error
+
+    def connect(self, name: str) -> None:
+        """Be able to send to a worker, which has said `Started`."""
+        worker = self.workers[name]
+        worker.outbox = Outbox(self._zmq_context, worker.endpoint)
+        worker.pulse = Outbox(self._zmq_context, f"{worker.endpoint}.pulse")
 
     def _start(self, plan: WorkerPlan) -> None:
         """Start one; whole in the spawner, so that an interruption cannot lose the process."""
-        endpoint, incarnation = self._new_endpoint(), 0
+        endpoint, incarnation = self._new_endpoint(), self._num_started[plan.name]
+        self._num_started[plan.name] += 1
         process = start_process(
             plan,
             incarnation=incarnation,
@@ -154,18 +173,24 @@ class Fleet:
             WorkerDied, WorkerHung, StageFailed, ConfigError: as `receive`.
         """
         answers: dict[str, M] = {}
-        while len(answers) < len(workers) and (message := self.receive(deadline=until)):
+        while len(answers) < len(workers):
+            message = self.receive(deadline=until)
+            if message is None and time.monotonic() >= until:
+                break
+            if isinstance(message, SetupFailed):
+                raise setup_failure(message)
             if isinstance(message, kind):
                 answers[message.sender] = message
         return {worker: answers[worker] for worker in workers if worker in answers}
 
     def receive(self, *, deadline: float | None = None) -> AnyMessage | None:
-        """Wait for the next message that is more than a heartbeat; None if `deadline` comes first.
+        """Wait for the next message that is more than a heartbeat.
+
+        None if `deadline` comes first, or if `wake` was called.
 
         Raises:
             WorkerDied: a worker ended, and its last words have been read.
             WorkerHung: no heartbeat for `hang_s`.
-            StageFailed, ConfigError: a worker could not do what it was told.
         """
         while True:
             message = self._next_message(deadline)
@@ -175,8 +200,6 @@ class Fleet:
             if worker is None or worker.incarnation != message.incarnation:
                 continue  # of an incarnation that is gone
             worker.heard = time.monotonic()
-            if isinstance(message, SetupFailed):
-                raise _failure(message)
             if not isinstance(message, Heartbeat):
                 return message
             self.beats[message.sender] = message
@@ -189,6 +212,9 @@ class Fleet:
                 pass
             self._check_heartbeats()  # only now: a supervisor that was stopped reads first
             dead = self._watch.wait(timeout_s=self._until(deadline))
+            if self._woken in dead:
+                os.eventfd_read(self._woken)
+                return None
             if dead:
                 self._wait_for_last_words(dead)
             elif deadline is not None and time.monotonic() >= deadline:
@@ -220,6 +246,10 @@ class Fleet:
         has_started = worker.outbox is not None
         return worker.heard + (self._hang_s if has_started else max(self._hang_s, START_S))
 
+    def wake(self) -> None:
+        """Have `receive` return soon. From any thread, or a signal's handler."""
+        os.eventfd_write(self._woken, 1)
+
     # --- stopping ---
 
     def bury(self, name: str) -> None:
@@ -247,35 +277,10 @@ class Fleet:
         """Ask, wait `stop_grace_s`, then SIGTERM, then SIGKILL; always reap, if interrupted too."""
         try:
             self._spawner.submit(int).result()  # what it was starting is among the workers now
-            self._ask_all_to_stop()
+            ask_to_stop(self.workers.values(), grace_s=self._stop_grace_s)
         finally:
             for name in list(self.workers):
                 self.bury(name)
-
-    def _ask_all_to_stop(self) -> None:
-        for worker in self.workers.values():
-            if worker.outbox is not None:
-                stop = Stop(sender="supervisor", incarnation=0)
-                self.send(worker.plan.name, stop)
-            else:
-                worker.process.terminate()  # it has no inbox yet
-        # A worker in the middle of a stage or an import answers no message; that is no news.
-        for signum, level in ((signal.SIGTERM, logging.INFO), (signal.SIGKILL, logging.WARNING)):
-            for worker in self._wait_for_exits():
-                logger.log(level, "stopping worker=%s by %s", worker.plan.name, signum.name)
-                worker.process.send_signal(signum)
-
-    def _wait_for_exits(self) -> list[WorkerProcess]:
-        """Wait for at most `stop_grace_s`, and return who lives on."""
-        deadline, watch = time.monotonic() + self._stop_grace_s, Watch()
-        living = {worker.pidfd: worker for worker in self.workers.values()}
-        for pidfd in living:
-            watch.add(pidfd)
-        while living and (left := deadline - time.monotonic()) > 0:
-            for pidfd in watch.wait(timeout_s=left):
-                watch.remove(pidfd)
-                del living[pidfd]
-        return list(living.values())
 
     def __enter__(self) -> Fleet:
         """Return the fleet."""
@@ -291,7 +296,8 @@ class Fleet:
         self.close()
 
 
-def _failure(message: SetupFailed) -> Exception:
+def setup_failure(message: SetupFailed) -> ConfigError | StageFailed:
+    """Return the exception that says what the message says."""
     if message.users_mistake:
         return ConfigError(message.error)
     stage = message.stage or message.sender.partition("/")[0]

@@ -16,16 +16,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ipc.messages import ItemAdmitted, ItemReady, SlotFreed
+from ipc.replay_messages import DropItems
 from ipc.setup_messages import OpenJob
 from runtime.hosted import Hosted
 from runtime.item_run import Helps, Run
 from runtime.ledger import Ledger
-from runtime.memory import JobMemory, tensor_bytes
+from runtime.memory import JobMemory
 from runtime.meter import Meter
 from runtime.outgoing import Outgoing, Send
 from runtime.path import Identity, JobPath
+from runtime.replay_side import ReplaySide
 from runtime.sink_items import SinkItems
 from runtime.trace import Recorder
+from runtime.under_way import BEGINS, RUNS, UnderWay
 from stages.base import Sink
 
 if TYPE_CHECKING:  # a worker without a GPU imports nothing of it
@@ -54,6 +57,8 @@ class JobItems:
         self._ledger, self._meter, self._trace = ledger, meter, trace
         self._send, self._gpu = send, gpu
         self._path = path = JobPath(job)
+        ledger.open(job.window)
+        self._note = UnderWay(job.under_way)
         self._memory = JobMemory(
             identity["sender"],
             job.pools,
@@ -73,6 +78,14 @@ class JobItems:
             ledger=ledger,
             send=send,
             take=self.take,
+        )
+        self.replay = ReplaySide(
+            job,
+            identity=identity,
+            memory=self._memory,
+            outgoing=self._outgoing,
+            ledger=ledger,
+            send=send,
         )
         self._sink = SinkItems.of(job, path, hosted, identity=identity, ledger=ledger, send=send)
         self._helps = Helps(self._sink, ledger.tell, trace.part)
@@ -100,9 +113,20 @@ class JobItems:
         )
 
     def take(self, ready: ItemReady) -> None:
-        """Queue an item for the stage it names."""
-        self._queue[-self._path.position(ready.stage), ready.item, ready.attempt] = ready
-        self._ledger.take((ready.item, ready.attempt))
+        """Queue an item for the stage it names, unless this attempt of it counts no more."""
+        item, attempt, position = ready.item, ready.attempt, self._path.position(ready.stage)
+        if self.replay.is_old(item, attempt):
+            return
+        self._ledger.take(item, attempt, position)
+        if attempt and self._is_second_copy(ready):
+            self._outgoing.let_go(ready.stage, self._hosted[ready.stage].reads, ready)
+            return
+        self._queue[-position, item, attempt] = ready
+
+    def _is_second_copy(self, ready: ItemReady) -> bool:
+        if self._sink is None or ready.stage != self._path.sink:
+            return False
+        return self._sink.has_taken(ready.item, ready.attempt)
 
     def owns(self, pool: str) -> bool:
         """Whether `pool` is one of this job's own pools here."""
@@ -110,7 +134,16 @@ class JobItems:
 
     def freed(self, message: SlotFreed) -> None:
         """A reader let go of a slot of ours."""
-        self._outgoing.freed(message)
+        if not self.replay.is_old(message.item, message.attempt):
+            self._outgoing.freed(message)
+
+    def drop(self, message: DropItems) -> None:
+        """Another worker is dead: drop what is old, and say so when nothing runs with it."""
+        self.replay.drop(message)
+        self._queue = {
+            key: ready for key, ready in self._queue.items() if not self.replay.is_old(*key[1:])
+        }
+        self.replay.tell_dropped(run.done for run in self._under_way)
 
     def run_next(self) -> bool:
         """Run the item whose turn it is, or queue it on the GPU; False if nothing can be done."""
@@ -127,7 +160,11 @@ class JobItems:
             self._pass_on(hosted, ready, ready.failed)
             return True
         now = time.monotonic()
-        self._count(ready, waited_s=0.0 if self._under_way else now - self._idle_since)
+        self._meter.took(
+            ready.sender,
+            waited_s=0.0 if self._under_way else now - self._idle_since,
+            nbytes=self._memory.nbytes(ready.handles, hosted.reads),
+        )
         run = Run(hosted, ready)
         self._under_way.append(run)
         if len(self._under_way) == 1:
@@ -170,14 +207,6 @@ class JobItems:
             return self._gpu.has_room(len(self._under_way))
         return not self._under_way
 
-    def _count(self, ready: ItemReady, *, waited_s: float) -> None:
-        nbytes: dict[str, int] = {}
-        for name in self._hosted[ready.stage].reads:
-            if handle := ready.handles.get(name):
-                owner = self._memory.owner(handle.pool)
-                nbytes[owner] = nbytes.get(owner, 0) + tensor_bytes(handle)
-        self._meter.took(ready.sender, waited_s=waited_s, nbytes=nbytes)
-
     def _waits_for(self) -> tuple[str, int]:
         """Return what would let this worker go on, for people; of one item only, which one."""
         if not self._queue:
@@ -191,7 +220,8 @@ class JobItems:
     def _begin(self, now: float) -> None:
         """The first run under way begins: it is queued, or the one before it is done."""
         ready = self._under_way[0].done
-        self._ledger.start((ready.item, ready.attempt))
+        self._ledger.start(ready.item, ready.attempt)
+        self._note.note(RUNS, ready.item, ready.attempt, self._path.position(ready.stage))
         self._meter.run(now)
         self._trace.run(ready.stage, ready.item, ready.attempt, now)
         self._began = now
@@ -211,6 +241,7 @@ class JobItems:
         """Have the stage queue its work between the copies in and out."""
         assert self._gpu is not None
         hosted, ready = run.hosted, run.done
+        self._note.note(BEGINS, ready.item, ready.attempt, self._path.position(ready.stage))
         written = self._memory.lease(ready.item, ready.attempt, hosted.writes)
         queued = self._gpu.begin(hosted, ready.handles, written, item=ready.item)
         try:
@@ -218,32 +249,31 @@ class JobItems:
         except Exception as error:  # noqa: BLE001 - an item's failure is contained here
             run.failed = self._outgoing.report_failure(hosted.name, ready, error)
         self._gpu.end(queued, run, failed=bool(run.failed))
+        self._note.clear(BEGINS)
         if not run.failed and not queued.leaving and self._outgoing.stays(hosted.name):
             run.is_passed_on = True
-            self._outgoing.pass_on(
-                hosted.name, run.done, handles=run.done.handles, meta=run.done.meta, failed=""
-            )
+            onward = self._outgoing.onward(hosted.name, run.done, failed="")
+            self._queue[-self._path.position(onward.stage), onward.item, onward.attempt] = onward
 
     def _end(self) -> None:
         """The first run under way is done: tell everyone, and begin the next one."""
         run = self._under_way.popleft()
-        self._ledger.stop()
-        self._pass_on(run.hosted, run.done, run.failed or run.done.failed, run.is_passed_on)
+        if self.replay.is_old(run.done.item, run.done.attempt):
+            self.replay.tell_dropped(one.done for one in self._under_way)
+        else:
+            self._pass_on(run.hosted, run.done, run.failed or run.done.failed, run.is_passed_on)
         if isinstance(run.hosted.stage, Sink) and self._sink is not None:
             try:
                 self._sink.commit()
             except Exception as error:  # noqa: BLE001 - a full disk, for one
                 run.failed = self._outgoing.report_failure(run.hosted.name, run.done, error)
+        self._ledger.stop()
+        self._note.clear(RUNS)
         self._idle_since = now = time.monotonic()
         self._trace.ran(now, failed=bool(run.failed))
         self._meter.ran(run.hosted.name, now - self._began)
-        logger.debug(
-            "ran stage=%s item=%d attempt=%d took_s=%.4f",
-            run.hosted.name,
-            run.done.item,
-            run.done.attempt,
-            now - self._began,
-        )
+        done, took_s = run.done, now - self._began
+        logger.debug("ran %s item=%d.%d took_s=%.4f", done.stage, done.item, done.attempt, took_s)
         if self._under_way:
             self._begin(now)
 
@@ -256,10 +286,12 @@ class JobItems:
         else:
             self._memory.written(done.item, done.attempt, hosted.writes)
         self._outgoing.let_go(hosted.name, hosted.reads, done)
-        if not is_passed_on:
-            self._outgoing.pass_on(
-                hosted.name, done, handles=done.handles, meta=done.meta, failed=failed
-            )
+        if is_passed_on:
+            self._ledger.take(done.item, done.attempt, self._path.position(hosted.name) + 1)
+        else:
+            self._outgoing.pass_on(hosted.name, done, failed=failed)
+        if done.attempt:
+            self.replay.tell_passed(done)
 
     def close(self) -> None:
         """Let go of all pools, when what is queued on the GPU is done."""
@@ -269,3 +301,4 @@ class JobItems:
         if self._gpu is not None:
             self._gpu.close()
         self._memory.close()
+        self._note.close()

@@ -15,8 +15,8 @@ import zmq
 
 from ipc.channel import Inbox, Outbox, Watch
 from ipc.errors import PeerLost, ProtocolError, WouldBlock
-from ipc.messages import Heartbeat, Held, PeerDied
-from ipc.records import ItemAttempt
+from ipc.messages import Heartbeat
+from ipc.replay_messages import Held, PeerDied
 from runtime.ledger import Ledger
 from runtime.meter import Meter
 from runtime.path import Identity
@@ -96,12 +96,9 @@ class Pulse(threading.Thread):
             return
         if not isinstance(message, PeerDied):
             raise ProtocolError(f"not for a worker's small thread: {message}")
-        self._beat()  # the run is about to end, and its report wants the last counts
-        held = self._ledger.held(dead=message.worker)
-        self._supervisor.send(
-            Held(
-                **self._identity,
-                dead=message.worker,
-                items=tuple(ItemAttempt(item=item, attempt=attempt) for item, attempt in held),
-            )
-        )
+        self._beat()  # a run that is about to end wants the last counts in its report
+        for worker in message.workers:
+            self._ledger.lose(worker)
+        held = Held(**self._identity, asked=message.asked, items=self._ledger.places())
+        with contextlib.suppress(PeerLost):
+            self._supervisor.send(held)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -33,33 +33,33 @@ class RunTrace:
         self._enabled, self._max_records = enabled, max_records
         self._began = time.monotonic()
         self._own = Recorder()
-        self._pools: dict[str, HostPool] = {}
+        self._pools: dict[str, list[HostPool]] = {}  # one for each incarnation of a worker
         self._exit = ExitStack()
 
     def step(self, what: str) -> AbstractContextManager[None]:
         """A slice of the run's own track, as long as the block."""
         return self._own.step(what)
 
-    def open(self, names: Mapping[str, str]) -> dict[str, tuple[PoolAddress, ...]]:
-        """Make the memory of these workers, and return where it is: nowhere if it is not enabled.
+    def open(self, worker: str, name: str) -> tuple[PoolAddress, ...]:
+        """Make the memory of a worker, and return where it is: nowhere if this is not enabled.
 
         Args:
-            names: worker -> name of its memory.
+            worker: whose it is; that of an earlier incarnation stays.
+            name: of the memory.
 
         Raises:
             PlanError: the host has no memory for it.
         """
         if not self._enabled:
-            return dict.fromkeys(names, ())
+            return ()
         nbytes = trace_bytes(self._max_records)
-        for worker, name in names.items():
-            try:
-                pool = HostPool(name, owner=worker, num_slots=1, slot_bytes=nbytes)
-            except NoMemory as error:
-                raise PlanError(f"{error}; `run.trace: false` does without it") from error
-            self._exit.callback(pool.close)
-            self._pools[worker] = pool
-        return {worker: (pool.address,) for worker, pool in self._pools.items()}
+        try:
+            pool = HostPool(name, owner=worker, num_slots=1, slot_bytes=nbytes)
+        except NoMemory as error:
+            raise PlanError(f"{error}; `run.trace: false` does without it") from error
+        self._exit.callback(pool.close)
+        self._pools.setdefault(worker, []).append(pool)
+        return (pool.address,)
 
     def write(self, path: Path, title: str, workers: Iterable[tuple[str, str, int]]) -> list[str]:
         """Write what there is by now, if `open` made room for it; return what there is to warn of.
@@ -76,10 +76,11 @@ class RunTrace:
             return []
         tracks = [Track(RUN_TRACK, os.getpid(), self._own.read(), is_full=False)]
         for name, device, pid in workers:
-            if name in self._pools:
-                traced = self._read(self._pools[name].address)
+            for number, pool in enumerate(self._pools.get(name, ())):
+                traced = self._read(pool.address)
                 is_full = len(traced[1]) == self._max_records
-                tracks.append(Track(f"{name} {device}", pid, traced, is_full))
+                restart = f", restart {number}" if number else ""
+                tracks.append(Track(f"{name} {device}{restart}", pid, traced, is_full))
         # After all was read: workers that live may have gone on until then.
         scene = Scene(title, pid=os.getpid(), began=self._began, ended=time.monotonic())
         with atomic_file(path, sync=False) as file:

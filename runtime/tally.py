@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ipc.messages import ItemFailed, ItemsDurable, ItemWritten
 
@@ -32,6 +32,9 @@ class Tally:
         self._failed_written: dict[int, ItemWritten] = {}  # not durable yet
         self._half_told: dict[int, ItemWritten | ItemFailed] = {}
         self.counts: Counter[str] = Counter()
+        self.items_replayed = 0  # admitted again, as often as that happened
+        self.restarts: Counter[str] = Counter()  # by worker
+        self.pids: dict[str, int] = {}  # of workers that were restarted
         self.began = time.monotonic()  # the first item was admitted
         self._first: tuple[float, int] | None = None  # when, and units done by then
         self._last = 0.0
@@ -60,6 +63,21 @@ class Tally:
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(message)
         self._tell_half(message)
+
+    def restarted(self, worker: str, pid: int) -> None:
+        """Note that a worker is back, in a new process."""
+        self.restarts[worker] += 1
+        self.pids[worker] = pid
+
+    def lost(self, items: Iterable[int]) -> None:
+        """Take back what was told of items that begin again."""
+        gone = set(items)
+        for item in gone:
+            self.units_done -= self._units_written.pop(item, 0)
+            self._failed_written.pop(item, None)
+            self._half_told.pop(item, None)
+        self.failed_items -= gone
+        self.failures = [one for one in self.failures if one.item not in gone]
 
     def _tell_half(self, message: ItemWritten | ItemFailed) -> None:
         """A failure is told by two workers, in either order: who failed, and the sink."""

@@ -19,6 +19,8 @@ import zmq
 from ipc.channel import Inbox, Outbox
 from ipc.errors import PeerLost, ProtocolError
 from ipc.messages import AnyMessage, ItemAdmitted, ItemReady, SlotFreed, Stop, Woken
+from ipc.records import Peer
+from ipc.replay_messages import DropItems, FreeItems, MeetPeer, PeerMet, UnmapPools
 from ipc.setup_messages import (
     CloseJob,
     JobClosed,
@@ -58,6 +60,7 @@ class Worker:
         self._endpoint, self._supervisor = endpoint, supervisor
         self._steps = Steps(self._identity)
         self._job: JobItems | None = None
+        self._early: list[ItemReady] = []  # they overtook the message that opens the job
         self._outboxes: dict[str, Outbox] = {}
         self._ledger, self._meter, self._trace = Ledger(), Meter(), Recorder()
         self._stopped = False
@@ -108,6 +111,8 @@ class Worker:
         match message:
             case ItemAdmitted():
                 self._open_job().admit(message)
+            case ItemReady() if self._job is None and self._identity["incarnation"]:
+                self._early.append(message)
             case ItemReady():
                 self._open_job().take(message)
             case SlotFreed():
@@ -116,6 +121,12 @@ class Worker:
             case Woken():
                 if self._job is not None:
                     self._job.end_done()
+            case DropItems():
+                self._open_job().drop(message)
+            case FreeItems():
+                self._open_job().replay.free(message)
+            case UnmapPools():
+                self._open_job().replay.unmap(message)
             case Stop():
                 self._stopped = True
             case _:
@@ -129,10 +140,13 @@ class Worker:
     def _do(self, message: AnyMessage) -> None:
         """Do what comes before or after the items, and answer; a failure ends the worker."""
         self._steps.at = ""
-        self._ledger.wait("")
+        waits = not isinstance(message, MeetPeer)  # which comes while items run
         try:
+            if waits:
+                self._ledger.wait("")
             self._tell(self._answer(message))
-            self._ledger.wait(OTHERS)
+            if waits:
+                self._ledger.wait(OTHERS)
         except Exception as error:
             what, stage = type(message).__name__, self._steps.at
             logger.exception("failed doing=%s stage=%s", what, stage)
@@ -168,6 +182,8 @@ class Worker:
                 return self._open(message)
             case CloseJob():
                 return self._close()
+            case MeetPeer():
+                return self._meet(message)
             case MakePool() | TryPools():
                 return self._gpu.answer(message)
             case Load() if message.device != "cpu":
@@ -178,8 +194,8 @@ class Worker:
 
     def _open(self, message: OpenJob) -> JobOpened:
         for peer in message.peers:
-            if peer.worker != self._name:
-                self._outboxes[peer.worker] = Outbox(self._zmq_context, peer.endpoint)
+            if peer.worker != self._name and peer.endpoint:
+                self._connect(peer)
         self._steps.open_sinks(message.facts)
         self._job = JobItems(
             message,
@@ -191,12 +207,30 @@ class Worker:
             send=self._send,
             gpu=self._gpu.queue(),
         )
+        early, self._early = self._early, []
+        for ready in early:
+            self._job.take(ready)
         return JobOpened(**self._identity)
+
+    def _connect(self, peer: Peer) -> None:
+        if (old := self._outboxes.pop(peer.worker, None)) is not None:
+            old.close()
+        self._outboxes[peer.worker] = Outbox(self._zmq_context, peer.endpoint)
+
+    def _meet(self, message: MeetPeer) -> PeerMet:
+        self._connect(message.peer)
+        self._open_job().replay.meet(message)
+        return PeerMet(
+            **self._identity,
+            peer=message.peer.worker,
+            peer_incarnation=message.peer.incarnation,
+        )
 
     def _close(self) -> JobClosed:
         job = self._open_job()
         self._job = None
         job.close()
+        self._early.clear()
         for worker in [worker for worker in self._outboxes if worker != SUPERVISOR]:
             self._outboxes.pop(worker).close()
         return JobClosed(**self._identity, usage=self._meter.usage())
@@ -219,7 +253,7 @@ class Worker:
     def _send(self, worker: str, message: AnyMessage) -> None:
         try:
             self._outboxes[worker].send(message)
-        except PeerLost as error:  # the supervisor sees the death too, and decides
+        except (PeerLost, KeyError) as error:  # of the dead, whom the supervisor sees to
             logger.warning("unsent message=%s to=%s: %s", type(message).__name__, worker, error)
 
     def _tell(self, message: AnyMessage) -> None:

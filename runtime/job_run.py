@@ -1,0 +1,267 @@
+"""One job on its way through the workers: opened, its items run, joined, closed.
+
+Workers may die at any of these. What follows is `recovery.py`'s; here it only means that what was
+waited for is asked again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+
+from ipc.messages import AnyMessage, ItemAdmitted, ItemFailed, ItemsDurable, ItemWritten
+from ipc.records import JobUsage
+from ipc.setup_messages import CloseJob, Finish, Finished, JobClosed, JobOpened, OpenJob
+from runtime.account import stage_failed, warn_of_failure
+from runtime.admission import Admission
+from runtime.config import PipelineConfig
+from runtime.crew import ME
+from runtime.errors import WorkerDied, WorkerHung
+from runtime.fleet import Fleet
+from runtime.gpu_use import gpu_free_bytes
+from runtime.job_pools import JobPools
+from runtime.recovery import Recovery
+from runtime.replay import runs_of
+from runtime.restart import Steps, come_back
+from runtime.restarts import Restarts
+from runtime.run_trace import RunTrace
+from runtime.setup import OpenedJob
+from runtime.tally import Tally
+from runtime.worker_plan import WorkerPlan
+
+logger = logging.getLogger(__name__)
+
+LATE_S = 2.0  # how much later a message may come than one that it was sent before
+
+
+class JobRun:
+    """Owns the memory of one job. Belongs to the supervisor's thread."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        fleet: Fleet,
+        opened: OpenedJob,
+        tally: Tally,
+        trace: RunTrace,
+        *,
+        number: int,
+        durable: Sequence[int] = (),
+        is_draining: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Make nothing yet.
+
+        Args:
+            config: of the pipeline.
+            fleet: whose workers are prepared for the job.
+            opened: the job.
+            tally: is told of the items.
+            trace: of the run.
+            number: of the job, from 1.
+            durable: items that are finished already.
+            is_draining: whether nothing new is to begin.
+        """
+        self._is_draining = is_draining
+        self._config, self._fleet, self._opened = config, fleet, opened
+        self._tally, self._trace, self._number = tally, trace, number
+        self._plan = plan = opened.plan
+        self.admission = Admission(
+            num_items=plan.num_items, window=plan.window, durable=runs_of(durable)
+        )
+        self._durable = frozenset(durable)  # before anything ran
+        self._exit = ExitStack()
+        self._pools = self._exit.enter_context(JobPools(plan, fleet, number))
+        self._in_job = {worker.name for worker in plan.workers}
+        self._restarts = Restarts(
+            fleet,
+            self._pools,
+            in_job=self._in_job,
+            steps=self._steps,
+            job_question=self._question,
+            has_joined=self._has_joined,
+        )
+        self._recovery = Recovery(
+            fleet,
+            self._pools,
+            plan,
+            self.admission,
+            tally,
+            in_job=self._in_job,
+            restarts=self._restarts,
+            meanwhile=self._hear,
+        )
+
+    @property
+    def spent(self) -> Mapping[str, JobUsage]:
+        """What workers that are dead have cost."""
+        return self._recovery.spent
+
+    # --- opening ----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make the pools, and tell everyone of them and of each other.
+
+        Raises:
+            PlanError: the memory is not there.
+            WorkerDied, WorkerHung, StageFailed: nothing has begun.
+        """
+        self._pools.make()
+        questions = {worker.name: self._question(worker) for worker in self._plan.workers}
+        self._fleet.ask(JobOpened, questions)
+
+    def _question(self, plan: WorkerPlan) -> OpenJob:
+        opening = self._pools.opening(plan.name)
+        stages = self._config.stages.items()
+        return OpenJob(
+            **ME,
+            job=self._number,
+            facts=self._opened.facts,
+            path=self._plan.path,
+            pools=opening.pools,
+            owners=opening.owners,
+            places=opening.places,
+            peers=tuple(map(self._restarts.peer, self._plan.workers)),
+            round_robin=tuple(name for name, stage in stages if stage.assign == "round_robin"),
+            items_per_segment=self._plan.items_per_segment,
+            num_items=self._plan.num_items,
+            window=self._plan.window,
+            durable=self._finished(),
+            under_way=self._pools.note(plan.name),
+            trace=self._trace.open(plan.name, self._pools.name(plan.name, ".trace")),
+        )
+
+    def _finished(self) -> tuple[tuple[int, int], ...]:
+        """Return what nobody will send, as a sink must know it that begins now."""
+        oldest = self.admission.oldest
+        items = {*range(oldest), *self.admission.finished_ahead()}
+        return runs_of(sorted(items | {item for item in self._durable if item >= oldest}))
+
+    def _steps(self, plan: WorkerPlan) -> Steps:
+        return come_back(plan, self._config, self._opened, self._pools, gpu_free_bytes)
+
+    def _has_joined(self, plan: WorkerPlan) -> None:
+        self._tally.restarted(plan.name, self._fleet.workers[plan.name].process.pid)
+
+    # --- items ------------------------------------------------------------------------------------
+
+    def run_items(self) -> None:
+        """Admit items until all are finished, and everybody is there.
+
+        Raises:
+            StageFailed: the sink raised.
+            RunpipeError: a worker cannot be had back.
+            KeyboardInterrupt: what was to be finished is, as `Admission.drain` says.
+        """
+        while not self._is_done():
+            try:
+                self._go_on()
+            except (WorkerDied, WorkerHung) as error:
+                self._recovery.died(error.worker, error)
+        self._hear_the_late()
+        if not self.admission.all_finished:
+            raise KeyboardInterrupt
+
+    def _is_done(self) -> bool:
+        if self.admission.is_drained:
+            return True
+        return self.admission.all_finished and not self._recovery.is_busy
+
+    def _go_on(self) -> None:
+        if self._is_draining():
+            self.admission.drain(self._plan.items_per_segment)
+        self._restarts.act()
+        self._admit()
+        message = self._fleet.receive(deadline=self._restarts.deadline)
+        if message is not None:
+            self._hear(message)
+
+    def _admit(self) -> None:
+        workers = self._plan.workers_of(self._plan.path[0])
+        sources = [worker for worker in workers if worker in self._in_job]
+        if not sources:
+            return
+        for one in self.admission.admit():
+            worker = sources[one.item % len(sources)]
+            self._recovery.admitted(one, worker)
+            self._tally.items_replayed += one.attempt > 0
+            admitted = ItemAdmitted(**ME, item=one.item, attempt=one.attempt, failed=one.failed)
+            self._fleet.send(worker, admitted)
+
+    def _hear(self, message: AnyMessage) -> None:
+        match message:
+            case ItemWritten():
+                self._tally.wrote(message)
+            case ItemsDurable():
+                items = [one.item for one in message.items]
+                self._tally.durable(message)
+                self.admission.finish(items)
+                self._recovery.finished(items)
+                logger.debug("durable items=%s", items)
+            case ItemFailed() if message.stage == self._plan.path[-1]:
+                raise stage_failed(message)  # its place in the output stays open
+            case ItemFailed():
+                if message.attempt == self.admission.attempt(message.item):
+                    self._tally.failed(message)
+                    warn_of_failure(stage_failed(message), self._tally)
+            case _ if not self._recovery.hear(message):
+                raise AssertionError(f"not while items run: {message}")
+
+    def _hear_the_late(self) -> None:
+        """Let those who failed say why, if the sink told of it first."""
+        deadline = time.monotonic() + LATE_S
+        while not self._tally.all_told and (late := self._fleet.receive(deadline=deadline)):
+            self._hear(late)
+        self._tally.explain_rest()
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def finish(self) -> Sequence[str]:
+        """Have the sink join the output; return what it warns of.
+
+        Raises:
+            ConfigError, StageFailed: it cannot.
+            RunpipeError: a worker cannot be had back.
+        """
+        sink = self._plan.workers_of(self._plan.path[-1])[0]
+        finish = Finish(**ME, items=tuple(range(self._plan.num_items)))
+        while True:
+            try:
+                return self._fleet.ask(Finished, {sink: finish})[sink].warnings
+            except (WorkerDied, WorkerHung) as error:
+                self._recovery.died(error.worker, error)
+            self.run_items()
+
+    def close_job(self) -> dict[str, JobClosed]:
+        """Have everyone let go of it, and say what it has cost; who dies now is not missed."""
+        close = CloseJob(**ME)
+        closed: dict[str, JobClosed] = {}
+        for worker in self._in_job:
+            self._fleet.send(worker, close)
+        while waiting := self._in_job - closed.keys():
+            try:
+                closed |= self._fleet.gather(JobClosed, sorted(waiting))
+            except (WorkerDied, WorkerHung) as error:
+                logger.warning("%s, after its work was done", error)
+                self._fleet.bury(error.worker)
+                self._in_job.discard(error.worker)
+        return closed
+
+    def close(self) -> None:
+        """Give the memory up. Safe to call twice."""
+        self._exit.close()
+
+    def __enter__(self) -> JobRun:
+        """Return the run of the job."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the memory up."""
+        self.close()

@@ -1,0 +1,295 @@
+"""What follows a worker's death while items run: what is lost, begins again; the worker comes back.
+
+1. The dead is buried, and all who live are asked how far the items have come (`PeerDied`, `Held`).
+2. What nobody holds is lost. All are told to drop older attempts of it (`DropItems`), and answer
+   when nothing of these runs any more. Everybody else goes on meanwhile.
+3. Then nobody can touch the slots of older attempts: their owners free them (`FreeItems`), and the
+   lost items are admitted again. Beside all that the worker is started anew (`restarts.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ipc.messages import AnyMessage, ItemFailed, ItemPassed
+from ipc.records import ItemAttempt, ItemPlace, JobUsage
+from ipc.replay_messages import DropItems, FreeItems, Held, ItemsDropped, PeerDied, UnmapPools
+from ipc.setup_messages import SetupFailed
+from runtime.account import stage_failed, warn_of_failure
+from runtime.admission import Admission, Admitted
+from runtime.crew import ME
+from runtime.errors import WorkerDied, WorkerHung
+from runtime.fleet import Fleet, setup_failure
+from runtime.job_pools import JobPools
+from runtime.ledger import NOWHERE
+from runtime.plan import Plan
+from runtime.replay import Toll, take_stock
+from runtime.restarts import Restarts
+from runtime.tally import Tally
+from runtime.under_way import Noted
+from runtime.usage import added
+
+logger = logging.getLogger(__name__)
+
+HELD_S = 2.0  # how long the living may take to say what they hold; their small threads answer
+MAX_DEATHS = 5  # of one worker, while not one item gets finished or given up
+DELAY_S = 0.5  # before the third of these is restarted; twice as long before each further one
+
+
+@dataclass(slots=True)
+class _Dropping:
+    """Lost items whose older attempts the living have been told to drop."""
+
+    waiting: set[str]  # who has not answered
+    items: tuple[ItemAttempt, ...]
+    held: tuple[ItemPlace, ...]
+    stages: tuple[str, ...]  # of the dead
+
+
+class Recovery:
+    """One job. Belongs to the supervisor's thread."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        pools: JobPools,
+        plan: Plan,
+        admission: Admission,
+        tally: Tally,
+        *,
+        in_job: set[str],
+        restarts: Restarts,
+        meanwhile: Callable[[AnyMessage], None],
+    ) -> None:
+        """Begin with everybody well.
+
+        Args:
+            fleet: of the run.
+            pools: of the job.
+            plan: of the job.
+            admission: which items begin when.
+            tally: what is told of them.
+            in_job: the workers that have the job open.
+            restarts: brings workers back.
+            meanwhile: is given messages that are not about deaths.
+        """
+        self._fleet, self._pools, self._plan = fleet, pools, plan
+        self._admission, self._tally = admission, tally
+        self._in_job, self._restarts, self._meanwhile = in_job, restarts, meanwhile
+        self._sent: dict[int, ItemPlace] = {}  # items -> where they were admitted
+        self._dropping: dict[int, _Dropping] = {}
+        self._asked = 0
+        self._deaths: Counter[str] = Counter()  # since an item was finished
+        self.spent: dict[str, JobUsage] = {}  # by workers that are dead
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is to be done, or awaited, before all is well again."""
+        return self._restarts.is_busy or bool(self._dropping)
+
+    def admitted(self, one: Admitted, worker: str) -> None:
+        """Note that an item is on its way to the source's worker."""
+        self._sent[one.item] = ItemPlace(
+            item=one.item, attempt=one.attempt, position=0, worker=worker
+        )
+
+    def finished(self, items: Sequence[int]) -> None:
+        """Note that items are durable."""
+        self._deaths.clear()
+        for item in items:
+            self._sent.pop(item, None)
+        self._unmap(items)
+
+    def hear(self, message: AnyMessage) -> bool:
+        """Take a message about deaths and returns; False if it is none.
+
+        Raises:
+            RunpipeError: a worker cannot be had back.
+        """
+        match message:
+            case Held():
+                pass  # came too late
+            case ItemsDropped():
+                if dropping := self._dropping.get(message.asked):
+                    dropping.waiting.discard(message.sender)
+                self._complete()
+            case ItemPassed():
+                position = self._plan.path.index(message.stage)
+                self._admission.passed(message.item, message.attempt, position)
+            case SetupFailed():
+                self.died(message.sender, setup_failure(message))
+            case _:
+                return self._restarts.hear(message)
+        return True
+
+    # --- a death ----------------------------------------------------------------------------------
+
+    def died(self, worker: str, error: Exception) -> None:
+        """A worker is dead, or hangs, or cannot do what it must: bury it, and go on without loss.
+
+        Raises:
+            RunpipeError: it cannot be had back, or it died too often.
+        """
+        dead: dict[str, tuple[Exception, tuple[Noted, ...]]] = {}
+        while True:
+            if self._restarts.is_unknown(worker):
+                self._restarts.failed(worker, error)
+            else:
+                dead[worker] = (error, self._bury(worker, error))
+            if not dead:
+                return
+            try:
+                claims = self._ask(tuple(dead))
+                break
+            except (WorkerDied, WorkerHung) as another:
+                worker, error = another.worker, another
+        gone = {name: pool for one in dead for name, pool in self._pools.gone_with(one).items()}
+        toll = take_stock(
+            self._admission.under_way(), claims, self._in_job, self._plan, list(gone.values())
+        )
+        attempts = self._begin_again(toll, dead)
+        for name in dead:
+            self._pools.retire(name, toll.held, gone)
+        self._drop(tuple(dead), attempts, toll.held, tuple(gone))
+        for name, (why, _runs) in dead.items():
+            self._have_back(name, why)
+
+    def _bury(self, worker: str, error: Exception) -> tuple[Noted, ...]:
+        """Let go of a worker; return what it ran."""
+        self._deaths[worker] += 1
+        self._fleet.bury(worker)
+        self._in_job.discard(worker)
+        self._restarts.forget(worker)
+        for dropping in self._dropping.values():
+            dropping.waiting.discard(worker)
+        for item, place in self._sent.items():
+            if place.worker == worker:
+                self._sent[item] = ItemPlace(
+                    item=item, attempt=place.attempt, position=0, worker=NOWHERE
+                )
+        if (beat := self._fleet.beats.pop(worker, None)) is not None:
+            self.spent[worker] = added(self.spent.get(worker, JobUsage()), beat.usage)
+        logger.warning("%s; its items begin again", error)
+        return self._pools.noted(worker)
+
+    def _ask(self, dead: tuple[str, ...]) -> Mapping[str, Sequence[ItemPlace]]:
+        """Return how far items have come, as the living know it, and we.
+
+        Who does not answer in time holds nothing: what it has is dropped like all that is lost.
+
+        Raises:
+            WorkerDied, WorkerHung: another one.
+        """
+        self._asked += 1
+        died = PeerDied(**ME, asked=self._asked, workers=dead)
+        for worker in self._in_job:
+            self._fleet.send_pulse(worker, died)
+        claims: dict[str, Sequence[ItemPlace]] = {}
+        waiting, deadline = set(self._in_job), time.monotonic() + HELD_S
+        while waiting and (message := self._fleet.receive(deadline=deadline)):
+            if isinstance(message, Held) and message.asked == self._asked:
+                claims[message.sender] = message.items
+                waiting.discard(message.sender)
+            else:
+                self._meanwhile(message)
+        return claims | {ME["sender"]: tuple(self._sent.values())}
+
+    def _begin_again(
+        self, toll: Toll, dead: Mapping[str, tuple[Exception, tuple[Noted, ...]]]
+    ) -> dict[int, int]:
+        """Have the lost items admitted again later; return their attempts."""
+        before = self._admission.under_way()
+        attempts = self._admission.lose(toll.lost)
+        self._tally.lost(toll.lost)
+        for worker, (error, runs) in dead.items():
+            for run in runs:
+                if before.get(run.item) == run.attempt and run.item in attempts:
+                    self._blame(run, worker, error)
+        return attempts
+
+    def _blame(self, run: Noted, worker: str, error: Exception) -> None:
+        if self._admission.is_given_up(run.item):
+            raise error  # even marked it kills
+        path = self._plan.path
+        is_sink = run.position == len(path) - 1  # which takes items in order, none alone
+        why = f"{path[run.position]}: it killed its worker twice, at last so: {error}"
+        if self._admission.blame(run.item, run.position, why, alone=not is_sink):
+            self._deaths.clear()
+            failed = ItemFailed(
+                sender=worker,
+                incarnation=0,
+                stage=path[run.position],
+                item=run.item,
+                attempt=run.attempt + 1,
+                error=f"it killed its worker twice, at last so: {error}",
+                traceback="",
+            )
+            self._tally.failed(failed)
+            warn_of_failure(stage_failed(failed), self._tally)
+
+    def _drop(
+        self,
+        dead: tuple[str, ...],
+        attempts: Mapping[int, int],
+        held: Mapping[int, int],
+        gone: tuple[str, ...],
+    ) -> None:
+        items = tuple(ItemAttempt(item=item, attempt=n) for item, n in sorted(attempts.items()))
+        plans = [one for one in self._plan.workers if one.name in dead]
+        self._dropping[self._asked] = _Dropping(
+            waiting=set(self._in_job),
+            items=items,
+            held=tuple(
+                ItemPlace(
+                    item=item, attempt=self._admission.attempt(item), position=position, worker=""
+                )
+                for item, position in held.items()
+            ),
+            stages=tuple(stage for plan in plans for stage in plan.stages),
+        )
+        drop = DropItems(**ME, asked=self._asked, workers=dead, items=items, pools=gone)
+        for worker in self._in_job:
+            self._fleet.send(worker, drop)
+        self._complete()
+
+    def _complete(self) -> None:
+        """Go on with lost items of which nothing runs any more."""
+        for asked, dropping in list(self._dropping.items()):
+            if dropping.waiting:
+                continue
+            del self._dropping[asked]
+            free = FreeItems(
+                **ME,
+                items=dropping.items,
+                passed=dropping.held,
+                stages=dropping.stages,
+                oldest=self._admission.oldest,
+                finished=self._admission.finished_ahead(),
+            )
+            for worker in self._in_job:
+                self._fleet.send(worker, free)
+            lost = [one.item for one in dropping.items]
+            self._unmap(lost)
+            self._admission.retry(lost)
+
+    def _unmap(self, items: Sequence[int]) -> None:
+        if unused := self._pools.finish(items):
+            for worker in self._in_job:
+                self._fleet.send(worker, UnmapPools(**ME, pools=unused))
+
+    def _have_back(self, worker: str, error: Exception) -> None:
+        """Restart a worker, later if that has not helped before.
+
+        Raises:
+            Exception: this error, if it has not helped too often.
+        """
+        deaths = self._deaths[worker]
+        if deaths > MAX_DEATHS:
+            raise error
+        plan = next(plan for plan in self._plan.workers if plan.name == worker)
+        delay_s = DELAY_S * 2 ** (deaths - 3) if deaths >= 3 else 0.0
+        self._restarts.begin(plan, delay_s=delay_s)

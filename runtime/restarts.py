@@ -1,0 +1,235 @@
+"""The workers that are on their way back: started, asked, brought into the job one by one.
+
+Knows no items: what a death has cost is `runtime/recovery.py`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+
+from ipc.messages import AnyMessage
+from ipc.records import Peer, PoolAddress
+from ipc.replay_messages import MeetPeer, PeerMet
+from ipc.setup_messages import JobOpened, Loaded, OpenJob, Started
+from runtime.crew import ME
+from runtime.errors import RunpipeError
+from runtime.fleet import Fleet
+from runtime.job_pools import JobPools
+from runtime.restart import Ask, Steps
+from runtime.worker_plan import WorkerPlan
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILED_STARTS = 3  # in a row, then the run ends
+BACK_OFF_S = 1.0  # after the first failed start; twice as long after each further one
+
+
+@dataclass(slots=True)
+class _Restart:
+    """One worker that is not there."""
+
+    plan: WorkerPlan
+    not_before: float
+    began: float = field(default_factory=time.monotonic)  # its death was seen
+    failures: int = 0  # of starts in a row
+    steps: Steps | None = None  # None: its process is not started
+    expects: type[AnyMessage] | None = None  # the answer it owes
+    load_s: float = 0.0
+    on_gpu: tuple[PoolAddress, ...] | None = None  # its pool there; None: it is not ready to join
+    unmet: set[str] | None = None  # who has not opened its pools yet; None: nobody was asked
+
+
+class Restarts:
+    """Belongs to the supervisor's thread, for one job."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        pools: JobPools,
+        *,
+        in_job: set[str],
+        steps: Callable[[WorkerPlan], Steps],
+        job_question: Callable[[WorkerPlan], OpenJob],
+        has_joined: Callable[[WorkerPlan], None],
+    ) -> None:
+        """Begin with nobody.
+
+        Args:
+            fleet: of the run.
+            pools: of the job.
+            in_job: the workers that have it open; those who come back are added.
+            steps: what a worker is asked until it is ready.
+            job_question: what it is told last.
+            has_joined: called when it is back.
+        """
+        self._fleet, self._pools, self._in_job = fleet, pools, in_job
+        self._steps, self._job_question, self._has_joined = steps, job_question, has_joined
+        self._away: dict[str, _Restart] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anybody is missing."""
+        return bool(self._away)
+
+    @property
+    def deadline(self) -> float:
+        """When `act` has something to do, if no message comes before."""
+        return min((one.not_before for one in self._away.values() if not one.expects), default=inf)
+
+    def begin(self, plan: WorkerPlan, *, delay_s: float = 0.0) -> None:
+        """A worker that others knew is dead and buried: have it back."""
+        self._away[plan.name] = _Restart(plan, time.monotonic() + delay_s)
+
+    def is_away(self, worker: str) -> bool:
+        """Whether it is on its way back."""
+        return worker in self._away
+
+    def is_unknown(self, worker: str) -> bool:
+        """Whether it is on its way back, and the others have not been told of it."""
+        return worker in self._away and self._away[worker].unmet is None
+
+    def forget(self, worker: str) -> None:
+        """A worker that others knew is dead: it answers nobody any more."""
+        self._away.pop(worker, None)
+        for one in self._away.values():
+            if one.unmet is not None:
+                one.unmet.discard(worker)
+
+    def failed(self, worker: str, error: Exception) -> None:
+        """A worker that nobody knew yet is dead, or could not do what it was asked.
+
+        Raises:
+            Exception: this error, after too many in a row.
+        """
+        one = self._away[worker]
+        if worker in self._fleet.workers:
+            self._fleet.bury(worker)
+        if one.steps is not None:
+            one.steps.close()
+        one.failures += 1
+        if one.failures >= MAX_FAILED_STARTS:
+            raise error
+        delay_s = BACK_OFF_S * 2 ** (one.failures - 1)
+        logger.warning("cannot restart worker=%s: %s; again in %g s", worker, error, delay_s)
+        self._away[worker] = _Restart(
+            one.plan, time.monotonic() + delay_s, began=one.began, failures=one.failures
+        )
+
+    def hear(self, message: AnyMessage) -> bool:
+        """Take an answer; False if it is not one that is waited for."""
+        if isinstance(message, PeerMet):
+            for one in self._away.values():
+                if one.plan.name == message.peer and one.unmet is not None:
+                    one.unmet.discard(message.sender)
+            return True
+        one_away = self._away.get(message.sender)
+        if one_away is None:
+            return False
+        if isinstance(message, JobOpened):
+            self._end(one_away)
+        elif one_away.expects is not None and isinstance(message, one_away.expects):
+            if isinstance(message, Started):
+                self._fleet.connect(message.sender)
+            if isinstance(message, Loaded):
+                one_away.load_s = message.load_s
+            self._go_on(one_away, message)
+        else:
+            return False
+        return True
+
+    def act(self) -> None:
+        """Do what is due: start processes, go on after a pause, bring one in.
+
+        Raises:
+            RunpipeError: a worker failed too often.
+        """
+        now = time.monotonic()
+        for one in list(self._away.values()):
+            if not one.expects and one.on_gpu is None and now >= one.not_before:
+                self._go_on(one, None)
+        if one_next := next(
+            (one for one in self._away.values() if one.on_gpu is not None), None
+        ):  # one after the other, so that each knows of those before it
+            self._bring_in(one_next)
+
+    def _go_on(self, one: _Restart, answer: AnyMessage | None) -> None:
+        try:
+            if one.steps is None:
+                self._fleet.begin(one.plan)
+                one.steps = self._steps(one.plan)
+                step = next(one.steps)
+            else:
+                step = one.steps.send(answer)
+        except StopIteration as end:
+            one.expects, one.on_gpu = None, end.value
+            return
+        except RunpipeError as error:
+            self.failed(one.plan.name, error)
+            return
+        if isinstance(step, Ask):
+            one.expects = step.kind
+            if step.question is not None:
+                self._fleet.send(one.plan.name, step.question)
+        else:
+            one.expects, one.not_before = None, step.when
+
+    def _bring_in(self, one: _Restart) -> None:
+        """Have all others open its pools, and then have it open the job."""
+        if one.expects is not None:
+            return  # it does
+        name = one.plan.name
+        if one.unmet is None:
+            assert one.on_gpu is not None
+            try:
+                self._pools.renew(name, one.on_gpu)
+            except RunpipeError as error:
+                self.failed(name, error)
+                return
+            one.unmet = set(self._in_job)
+            for worker in self._in_job:
+                self._introduce(one.plan, worker)
+        if not one.unmet:
+            self._in_job.add(name)
+            self._fleet.send(name, self._job_question(one.plan))
+            one.expects = JobOpened
+
+    def _introduce(self, plan: WorkerPlan, to: str) -> None:
+        opening = self._pools.opening_of(plan.name, to)
+        met = MeetPeer(
+            **ME,
+            peer=self.peer(plan),
+            pools=opening.pools,
+            owners=opening.owners,
+            places=opening.places,
+        )
+        self._fleet.send(to, met)
+
+    def peer(self, plan: WorkerPlan) -> Peer:
+        """Return how others know a worker; one that is not there has no endpoint."""
+        worker = self._fleet.workers.get(plan.name)
+        is_there = worker is not None and (
+            plan.name in self._in_job or self._away[plan.name].unmet is not None
+        )
+        return Peer(
+            worker=plan.name,
+            incarnation=worker.incarnation if worker else 0,
+            stages=plan.stages,
+            endpoint=worker.endpoint if worker and is_there else "",
+        )
+
+    def _end(self, one: _Restart) -> None:
+        del self._away[one.plan.name]
+        took_s = time.monotonic() - one.began - one.load_s
+        incarnation = self._fleet.workers[one.plan.name].incarnation
+        logger.warning(
+            "restarted worker=%s incarnation=%d load_s=%.1f took_s=%.1f",
+            one.plan.name,
+            incarnation,
+            one.load_s,
+            took_s,
+        )
+        self._has_joined(one.plan)

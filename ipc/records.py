@@ -46,9 +46,16 @@ class Peer(Record, frozen=True):
     """Another worker, as one that sends to it must know it."""
 
     worker: str  # "denoise/0"
-    incarnation: int
+    incarnation: int  # -1: it is not there, but will be
     stages: tuple[str, ...]
-    endpoint: str  # of its inbox
+    endpoint: str  # of its inbox; "" likewise
+
+
+class DeadWorker(Record, frozen=True):
+    """One incarnation of a worker that is no more."""
+
+    worker: str
+    incarnation: int
 
 
 class StageUse(Record, frozen=True):

@@ -7,7 +7,7 @@ direction. `asked` numbers the deaths of a run, so that an answer finds its ques
 from __future__ import annotations
 
 from ipc.message import Message
-from ipc.records import ItemAttempt, ItemPlace, Peer, PoolAddress, TensorPlace
+from ipc.records import DeadWorker, ItemAttempt, ItemPlace, Peer, PoolAddress, TensorPlace
 
 # --- supervisor -> worker -------------------------------------------------------------------------
 
@@ -19,7 +19,7 @@ class PeerDied(Message, frozen=True):
     """
 
     asked: int
-    workers: tuple[str, ...]  # none: only say what you hold
+    dead: tuple[DeadWorker, ...]  # none: only say what you hold
 
 
 class DropItems(Message, frozen=True):
@@ -30,7 +30,7 @@ class DropItems(Message, frozen=True):
     """
 
     asked: int
-    workers: tuple[str, ...]  # who died
+    dead: tuple[DeadWorker, ...]
     items: tuple[ItemAttempt, ...]  # the attempt that is to come
     pools: tuple[str, ...]  # of the dead, on GPUs: to be closed before the answer
 
@@ -84,3 +84,4 @@ class PeerMet(Message, frozen=True):
 
     peer: str
     peer_incarnation: int
+    error: str  # why they are not; "" = they are

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ipc.message import Message
 from ipc.records import (
+    ItemAttempt,
     JobUsage,
     Peer,
     PoolAddress,
@@ -87,6 +88,7 @@ class OpenJob(Message, frozen=True):
     num_items: int
     window: int  # most items from the oldest that is not finished to the newest
     durable: tuple[tuple[int, int], ...]  # first and last + 1 of runs of items nobody will send
+    attempts: tuple[ItemAttempt, ...]  # of items that were lost before; older ones do not count
     under_way: PoolAddress  # where to note what is run, for whoever finds us dead
     trace: tuple[PoolAddress, ...]  # one, for its slices; none: nothing is to be traced
 
@@ -96,9 +98,9 @@ class CloseJob(Message, frozen=True):
 
 
 class Finish(Message, frozen=True):
-    """supervisor -> first replica of the sink: join these items; answered by `Finished`."""
+    """supervisor -> first replica of the sink: join all items; answered by `Finished`."""
 
-    items: tuple[int, ...]
+    num_items: int
 
 
 # --- worker -> supervisor -------------------------------------------------------------------------

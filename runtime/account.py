@@ -59,6 +59,7 @@ class Account:
             items=ItemCounts(
                 done=tally.items_done,
                 failed=len(tally.failed_items | _items_of(error)),
+                replayed=tally.items_replayed,
             ),
             units=UnitCounts(
                 name=tally.unit,
@@ -106,6 +107,7 @@ class Account:
                 stages=plan.stages,
                 device=plan.shown_device,
                 pid=self.pids.get(plan.name, 0),
+                restarts=self._tally.restarts[plan.name],
                 items=usage.items,
                 busy_s=usage.busy_s,
                 cpu_user_s=usage.cpu_user_s,

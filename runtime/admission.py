@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ipc.records import ItemAttempt
+
 MAX_KILLS = 2
 
 
@@ -103,6 +105,11 @@ class Admission:
     def attempt(self, item: int) -> int:
         """Return how often the item was lost."""
         return self._attempts.get(item, 0)
+
+    def attempts(self) -> tuple[ItemAttempt, ...]:
+        """Return the attempts of unfinished items that were lost."""
+        found = sorted(self._attempts.items())
+        return tuple(ItemAttempt(item=item, attempt=attempt) for item, attempt in found)
 
     def finish(self, items: Iterable[int]) -> None:
         """Note that `items` are durable."""

@@ -25,9 +25,10 @@ import zmq
 from ipc.channel import MAX_PATH_BYTES, Inbox, Outbox, Watch
 from ipc.errors import PeerLost, WouldBlock
 from ipc.messages import AnyMessage, Heartbeat
-from ipc.setup_messages import SetupFailed, Started
+from ipc.setup_messages import Loaded, SetupFailed, Started
 from runtime.crew import M, Questions
-from runtime.errors import ConfigError, StageFailed, WorkerDied, WorkerHung
+from runtime.errors import ConfigError, WorkerDied, WorkerHung
+from runtime.failures import setup_failure
 from runtime.logs import log_path
 from runtime.process import WorkerProcess, start_process
 from runtime.stopping import ask_to_stop
@@ -36,7 +37,7 @@ from runtime.worker_plan import WorkerPlan
 logger = logging.getLogger(__name__)
 
 LONGEST_NAME = len("/999999.pulse")  # of a socket
-START_S = 60.0  # how long a process may take to its first message, whatever `hang_s` is
+START_S = 60.0  # how long a worker that has not loaded may be silent, whatever `hang_s` is
 LAST_WORDS_S = 0.1  # how long a dead worker's last message may still be under way
 
 
@@ -200,6 +201,7 @@ class Fleet:
             if worker is None or worker.incarnation != message.incarnation:
                 continue  # of an incarnation that is gone
             worker.heard = time.monotonic()
+            worker.has_loaded |= isinstance(message, Loaded)
             if not isinstance(message, Heartbeat):
                 return message
             self.beats[message.sender] = message
@@ -242,9 +244,11 @@ class Fleet:
                 raise WorkerHung(worker.plan.name, "no heartbeat", waited_s=waited_s)
 
     def _hangs_at(self, worker: WorkerProcess) -> float:
-        """Return when a silent worker counts as hung; a Python that starts is silent for long."""
-        has_started = worker.outbox is not None
-        return worker.heard + (self._hang_s if has_started else max(self._hang_s, START_S))
+        """Return when a silent worker counts as hung.
+
+        While a Python starts, or imports a large library, it may be silent for long.
+        """
+        return worker.heard + (self._hang_s if worker.has_loaded else max(self._hang_s, START_S))
 
     def wake(self) -> None:
         """Have `receive` return soon. From any thread, or a signal's handler."""
@@ -294,11 +298,3 @@ class Fleet:
     ) -> None:
         """Stop all workers."""
         self.close()
-
-
-def setup_failure(message: SetupFailed) -> ConfigError | StageFailed:
-    """Return the exception that says what the message says."""
-    if message.users_mistake:
-        return ConfigError(message.error)
-    stage = message.stage or message.sender.partition("/")[0]
-    return StageFailed(message.sender, stage, None, message.error, message.traceback)

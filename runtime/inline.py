@@ -119,7 +119,7 @@ class InlineCrew:
         if tally.items_failed == plan.num_items:
             return []
         sink = plan.workers_of(plan.path[-1])[0]
-        finish = Finish(**ME, items=tuple(range(plan.num_items)))
+        finish = Finish(**ME, num_items=plan.num_items)
         finished = self.ask(Finished, {sink: finish})[sink]
         return list(finished.warnings)
 

@@ -16,10 +16,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ipc.messages import ItemAdmitted, ItemReady, SlotFreed
-from ipc.replay_messages import DropItems
 from ipc.setup_messages import OpenJob
 from runtime.hosted import Hosted
-from runtime.item_run import Helps, Run
+from runtime.item_run import Helps, Run, as_ready
 from runtime.ledger import Ledger
 from runtime.memory import JobMemory
 from runtime.meter import Meter
@@ -86,6 +85,8 @@ class JobItems:
             outgoing=self._outgoing,
             ledger=ledger,
             send=send,
+            under_way=lambda: [run.done for run in self._under_way],
+            drop_old=self._drop_old,
         )
         self._sink = SinkItems.of(job, path, hosted, identity=identity, ledger=ledger, send=send)
         self._helps = Helps(self._sink, ledger.tell, trace.part)
@@ -99,18 +100,7 @@ class JobItems:
 
     def admit(self, message: ItemAdmitted) -> None:
         """Take an item at the start of its life."""
-        self.take(
-            ItemReady(
-                sender=message.sender,
-                incarnation=message.incarnation,
-                stage=self._path.source,
-                item=message.item,
-                attempt=message.attempt,
-                handles={},
-                meta=b"",
-                failed=message.failed,
-            )
-        )
+        self.take(as_ready(message, self._path.source))
 
     def take(self, ready: ItemReady) -> None:
         """Queue an item for the stage it names, unless this attempt of it counts no more."""
@@ -124,6 +114,7 @@ class JobItems:
         self._queue[-position, item, attempt] = ready
 
     def _is_second_copy(self, ready: ItemReady) -> bool:
+        """Whether the sink has the item already, and this is of a worker that was thought lost."""
         if self._sink is None or ready.stage != self._path.sink:
             return False
         return self._sink.has_taken(ready.item, ready.attempt)
@@ -137,17 +128,17 @@ class JobItems:
         if not self.replay.is_old(message.item, message.attempt):
             self._outgoing.freed(message)
 
-    def drop(self, message: DropItems) -> None:
-        """Another worker is dead: drop what is old, and say so when nothing runs with it."""
-        self.replay.drop(message)
+    def _drop_old(self) -> None:
+        """Another worker is dead, and attempts that were announced make others old."""
         self._queue = {
             key: ready for key, ready in self._queue.items() if not self.replay.is_old(*key[1:])
         }
-        self.replay.tell_dropped(run.done for run in self._under_way)
 
     def run_next(self) -> bool:
         """Run the item whose turn it is, or queue it on the GPU; False if nothing can be done."""
-        key = min((key for key in self._queue if self._is_turn(key)), default=None)
+        key = min(self._queue, default=None)  # nearly always its turn, and quickly found
+        if key is not None and not self._is_turn(key):
+            key = min((key for key in self._queue if self._is_turn(key)), default=None)
         if key is None or not self._has_room(self._hosted[self._queue[key].stage]):
             if not self._under_way:
                 what, item = self._waits_for()
@@ -259,7 +250,7 @@ class JobItems:
         """The first run under way is done: tell everyone, and begin the next one."""
         run = self._under_way.popleft()
         if self.replay.is_old(run.done.item, run.done.attempt):
-            self.replay.tell_dropped(one.done for one in self._under_way)
+            self.replay.tell_dropped()
         else:
             self._pass_on(run.hosted, run.done, run.failed or run.done.failed, run.is_passed_on)
         if isinstance(run.hosted.stage, Sink) and self._sink is not None:

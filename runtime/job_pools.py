@@ -163,20 +163,21 @@ class JobPools:
             return
         plan = self._plans[worker, False]
         items = {item for item, position in held.items() if needs(self._plan, position, plan)}
-        if items and address.name not in gone:
-            self._retired[address.name] = _Retired(plan, replace(address, owner=NOBODY), items)
-        else:
-            self._pools.pop(address.name).close()
+        kept = items if address.name not in gone else set()
+        self._retired[address.name] = _Retired(plan, replace(address, owner=NOBODY), kept)
 
-    def finish(self, items: Iterable[int]) -> tuple[str, ...]:
-        """Note that `items` are finished, or lost; return the retired pools that nobody needs now.
+    def finish(self, items: Iterable[int]) -> None:
+        """Note that `items` are finished, or lost."""
+        for retired in self._retired.values():
+            retired.items.difference_update(items)
 
-        All may close them.
+    def close_unused(self) -> tuple[str, ...]:
+        """Close the retired pools that no item needs, and return which; all may close them.
+
+        Not while anybody has been told to open one of them, and has not said that it has.
         """
         if not self._retired:
             return ()
-        for retired in self._retired.values():
-            retired.items.difference_update(items)
         unused = tuple(name for name, retired in self._retired.items() if not retired.items)
         for name in unused:
             del self._retired[name]

@@ -14,12 +14,21 @@ from types import TracebackType
 
 from ipc.messages import AnyMessage, ItemAdmitted, ItemFailed, ItemsDurable, ItemWritten
 from ipc.records import JobUsage
-from ipc.setup_messages import CloseJob, Finish, Finished, JobClosed, JobOpened, OpenJob
+from ipc.setup_messages import (
+    CloseJob,
+    Finish,
+    Finished,
+    JobClosed,
+    JobOpened,
+    OpenJob,
+    SetupFailed,
+)
 from runtime.account import stage_failed, warn_of_failure
 from runtime.admission import Admission
 from runtime.config import PipelineConfig
 from runtime.crew import ME
 from runtime.errors import WorkerDied, WorkerHung
+from runtime.failures import setup_failure
 from runtime.fleet import Fleet
 from runtime.gpu_use import gpu_free_bytes
 from runtime.job_pools import JobPools
@@ -129,6 +138,7 @@ class JobRun:
             num_items=self._plan.num_items,
             window=self._plan.window,
             durable=self._finished(),
+            attempts=self.admission.attempts(),
             under_way=self._pools.note(plan.name),
             trace=self._trace.open(plan.name, self._pools.name(plan.name, ".trace")),
         )
@@ -143,7 +153,7 @@ class JobRun:
         return come_back(plan, self._config, self._opened, self._pools, gpu_free_bytes)
 
     def _has_joined(self, plan: WorkerPlan) -> None:
-        self._tally.restarted(plan.name, self._fleet.workers[plan.name].process.pid)
+        self._tally.restarted(plan.name)
 
     # --- items ------------------------------------------------------------------------------------
 
@@ -180,7 +190,7 @@ class JobRun:
 
     def _admit(self) -> None:
         workers = self._plan.workers_of(self._plan.path[0])
-        sources = [worker for worker in workers if worker in self._in_job]
+        sources = [worker for worker in workers if not self._restarts.is_away(worker)]
         if not sources:
             return
         for one in self.admission.admit():
@@ -226,7 +236,7 @@ class JobRun:
             RunpipeError: a worker cannot be had back.
         """
         sink = self._plan.workers_of(self._plan.path[-1])[0]
-        finish = Finish(**ME, items=tuple(range(self._plan.num_items)))
+        finish = Finish(**ME, num_items=self._plan.num_items)
         while True:
             try:
                 return self._fleet.ask(Finished, {sink: finish})[sink].warnings
@@ -238,15 +248,20 @@ class JobRun:
         """Have everyone let go of it, and say what it has cost; who dies now is not missed."""
         close = CloseJob(**ME)
         closed: dict[str, JobClosed] = {}
-        for worker in self._in_job:
+        for worker in sorted(self._in_job):
             self._fleet.send(worker, close)
-        while waiting := self._in_job - closed.keys():
+        while self._in_job - closed.keys():
             try:
-                closed |= self._fleet.gather(JobClosed, sorted(waiting))
+                message = self._fleet.receive()
             except (WorkerDied, WorkerHung) as error:
                 logger.warning("%s, after its work was done", error)
                 self._fleet.bury(error.worker)
                 self._in_job.discard(error.worker)
+                continue
+            if isinstance(message, SetupFailed):
+                raise setup_failure(message)
+            if isinstance(message, JobClosed):
+                closed[message.sender] = message
         return closed
 
     def close(self) -> None:

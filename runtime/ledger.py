@@ -40,12 +40,14 @@ class Ledger:
         self._num_here = 0
         self._newest = -1
         self._window = 1
-        self._dead: set[str] = set()
+        self._dead: dict[str, int] = {}  # -> the incarnation that died last
         self._running = Running()
 
     def open(self, window: int) -> None:
-        """A job begins, of which at most `window` items are under way."""
-        self.clear()
+        """A job begins, of which at most `window` items are under way.
+
+        Who is dead stays dead: that may be known before the job is open.
+        """
         self._window = window
 
     def take(self, item: int, attempt: int, position: int) -> None:
@@ -135,18 +137,21 @@ class Ledger:
         with self._lock:
             return self._num_here
 
-    def lose(self, worker: str) -> None:
+    def lose(self, worker: str, incarnation: int) -> None:
         """`worker` is dead: what went to it is nowhere now, and nothing more goes there."""
         with self._lock:
-            self._dead.add(worker)
+            self._dead[worker] = max(incarnation, self._dead.get(worker, incarnation))
             for item, (attempt, position, sent_to) in self._places.items():
                 if sent_to == worker:
                     self._places[item] = (attempt, position, NOWHERE)
 
-    def meet(self, worker: str) -> None:
-        """`worker` is back."""
+    def meet(self, worker: str, incarnation: int) -> bool:
+        """`worker` is back, unless this incarnation is known to be dead too: return whether."""
         with self._lock:
-            self._dead.discard(worker)
+            if self._dead.get(worker, -1) >= incarnation:
+                return False
+            self._dead.pop(worker, None)
+            return True
 
     def places(self) -> tuple[ItemPlace, ...]:
         """Return how far each item has come, as far as we know."""

@@ -38,6 +38,7 @@ class WorkerProcess:
     pidfd: int
     outbox: Outbox | None = None  # once it has started
     pulse: Outbox | None = None  # to its small thread
+    has_loaded: bool = False
     heard: float = field(default_factory=time.monotonic)
 
     def kill(self) -> None:

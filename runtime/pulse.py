@@ -97,8 +97,8 @@ class Pulse(threading.Thread):
         if not isinstance(message, PeerDied):
             raise ProtocolError(f"not for a worker's small thread: {message}")
         self._beat()  # a run that is about to end wants the last counts in its report
-        for worker in message.workers:
-            self._ledger.lose(worker)
+        for one in message.dead:
+            self._ledger.lose(one.worker, one.incarnation)
         held = Held(**self._identity, asked=message.asked, items=self._ledger.places())
         with contextlib.suppress(PeerLost):
             self._supervisor.send(held)

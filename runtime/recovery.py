@@ -12,25 +12,32 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ipc.messages import AnyMessage, ItemFailed, ItemPassed
 from ipc.records import ItemAttempt, ItemPlace, JobUsage
-from ipc.replay_messages import DropItems, FreeItems, Held, ItemsDropped, PeerDied, UnmapPools
+from ipc.replay_messages import (
+    DropItems,
+    FreeItems,
+    Held,
+    ItemsDropped,
+    PeerDied,
+    PeerMet,
+    UnmapPools,
+)
 from ipc.setup_messages import SetupFailed
 from runtime.account import stage_failed, warn_of_failure
 from runtime.admission import Admission, Admitted
 from runtime.crew import ME
-from runtime.errors import WorkerDied, WorkerHung
-from runtime.fleet import Fleet, setup_failure
+from runtime.errors import RunpipeError, WorkerDied, WorkerHung
+from runtime.failures import setup_failure
+from runtime.fleet import Fleet
 from runtime.job_pools import JobPools
 from runtime.ledger import NOWHERE
 from runtime.plan import Plan
-from runtime.replay import Toll, take_stock
+from runtime.replay import Dead, Dropping, Toll, take_stock
 from runtime.restarts import Restarts
 from runtime.tally import Tally
-from runtime.under_way import Noted
 from runtime.usage import added
 
 logger = logging.getLogger(__name__)
@@ -38,16 +45,6 @@ logger = logging.getLogger(__name__)
 HELD_S = 2.0  # how long the living may take to say what they hold; their small threads answer
 MAX_DEATHS = 5  # of one worker, while not one item gets finished or given up
 DELAY_S = 0.5  # before the third of these is restarted; twice as long before each further one
-
-
-@dataclass(slots=True)
-class _Dropping:
-    """Lost items whose older attempts the living have been told to drop."""
-
-    waiting: set[str]  # who has not answered
-    items: tuple[ItemAttempt, ...]
-    held: tuple[ItemPlace, ...]
-    stages: tuple[str, ...]  # of the dead
 
 
 class Recovery:
@@ -81,7 +78,7 @@ class Recovery:
         self._admission, self._tally = admission, tally
         self._in_job, self._restarts, self._meanwhile = in_job, restarts, meanwhile
         self._sent: dict[int, ItemPlace] = {}  # items -> where they were admitted
-        self._dropping: dict[int, _Dropping] = {}
+        self._dropping: dict[int, Dropping] = {}
         self._asked = 0
         self._deaths: Counter[str] = Counter()  # since an item was finished
         self.spent: dict[str, JobUsage] = {}  # by workers that are dead
@@ -102,7 +99,8 @@ class Recovery:
         self._deaths.clear()
         for item in items:
             self._sent.pop(item, None)
-        self._unmap(items)
+        self._pools.finish(items)
+        self._unmap()
 
     def hear(self, message: AnyMessage) -> bool:
         """Take a message about deaths and returns; False if it is none.
@@ -122,6 +120,8 @@ class Recovery:
                 self._admission.passed(message.item, message.attempt, position)
             case SetupFailed():
                 self.died(message.sender, setup_failure(message))
+            case PeerMet() if self._restarts.is_refused(message):
+                self.died(message.peer, RunpipeError(message.error))
             case _:
                 return self._restarts.hear(message)
         return True
@@ -134,16 +134,16 @@ class Recovery:
         Raises:
             RunpipeError: it cannot be had back, or it died too often.
         """
-        dead: dict[str, tuple[Exception, tuple[Noted, ...]]] = {}
+        dead: dict[str, Dead] = {}
         while True:
             if self._restarts.is_unknown(worker):
                 self._restarts.failed(worker, error)
             else:
-                dead[worker] = (error, self._bury(worker, error))
+                dead[worker] = self._bury(worker, error)
             if not dead:
                 return
             try:
-                claims = self._ask(tuple(dead))
+                claims = self._ask(dead.values())
                 break
             except (WorkerDied, WorkerHung) as another:
                 worker, error = another.worker, another
@@ -154,16 +154,17 @@ class Recovery:
         attempts = self._begin_again(toll, dead)
         for name in dead:
             self._pools.retire(name, toll.held, gone)
-        self._drop(tuple(dead), attempts, toll.held, tuple(gone))
-        for name, (why, _runs) in dead.items():
-            self._have_back(name, why)
+        self._drop(dead.values(), attempts, toll.held, tuple(gone))
+        for one in dead.values():
+            self._have_back(one)
 
-    def _bury(self, worker: str, error: Exception) -> tuple[Noted, ...]:
+    def _bury(self, worker: str, error: Exception) -> Dead:
         """Let go of a worker; return what it ran."""
         self._deaths[worker] += 1
+        incarnation = self._fleet.workers[worker].incarnation
         self._fleet.bury(worker)
         self._in_job.discard(worker)
-        self._restarts.forget(worker)
+        self._restarts.forget(worker, error)
         for dropping in self._dropping.values():
             dropping.waiting.discard(worker)
         for item, place in self._sent.items():
@@ -174,9 +175,9 @@ class Recovery:
         if (beat := self._fleet.beats.pop(worker, None)) is not None:
             self.spent[worker] = added(self.spent.get(worker, JobUsage()), beat.usage)
         logger.warning("%s; its items begin again", error)
-        return self._pools.noted(worker)
+        return Dead(worker, incarnation, error, self._pools.noted(worker))
 
-    def _ask(self, dead: tuple[str, ...]) -> Mapping[str, Sequence[ItemPlace]]:
+    def _ask(self, dead: Iterable[Dead]) -> Mapping[str, Sequence[ItemPlace]]:
         """Return how far items have come, as the living know it, and we.
 
         Who does not answer in time holds nothing: what it has is dropped like all that is lost.
@@ -185,8 +186,8 @@ class Recovery:
             WorkerDied, WorkerHung: another one.
         """
         self._asked += 1
-        died = PeerDied(**ME, asked=self._asked, workers=dead)
-        for worker in self._in_job:
+        died = PeerDied(**ME, asked=self._asked, dead=tuple(one.record for one in dead))
+        for worker in sorted(self._in_job):
             self._fleet.send_pulse(worker, died)
         claims: dict[str, Sequence[ItemPlace]] = {}
         waiting, deadline = set(self._in_job), time.monotonic() + HELD_S
@@ -198,17 +199,14 @@ class Recovery:
                 self._meanwhile(message)
         return claims | {ME["sender"]: tuple(self._sent.values())}
 
-    def _begin_again(
-        self, toll: Toll, dead: Mapping[str, tuple[Exception, tuple[Noted, ...]]]
-    ) -> dict[int, int]:
+    def _begin_again(self, toll: Toll, dead: Mapping[str, Dead]) -> dict[int, int]:
         """Have the lost items admitted again later; return their attempts."""
         before = self._admission.under_way()
         attempts = self._admission.lose(toll.lost)
-        self._tally.lost(toll.lost)
-        for worker, (error, runs) in dead.items():
-            for run in runs:
+        for one in dead.values():
+            for run in one.ran:
                 if before.get(run.item) == run.attempt and run.item in attempts:
-                    self._blame(run, worker, error)
+                    self._blame(run, one.worker, one.error)
         return attempts
 
     def _blame(self, run: Noted, worker: str, error: Exception) -> None:
@@ -233,14 +231,15 @@ class Recovery:
 
     def _drop(
         self,
-        dead: tuple[str, ...],
+        dead: Collection[Dead],
         attempts: Mapping[int, int],
         held: Mapping[int, int],
         gone: tuple[str, ...],
     ) -> None:
         items = tuple(ItemAttempt(item=item, attempt=n) for item, n in sorted(attempts.items()))
-        plans = [one for one in self._plan.workers if one.name in dead]
-        self._dropping[self._asked] = _Dropping(
+        names = {one.worker for one in dead}
+        plans = [one for one in self._plan.workers if one.name in names]
+        self._dropping[self._asked] = Dropping(
             waiting=set(self._in_job),
             items=items,
             held=tuple(
@@ -251,8 +250,9 @@ class Recovery:
             ),
             stages=tuple(stage for plan in plans for stage in plan.stages),
         )
-        drop = DropItems(**ME, asked=self._asked, workers=dead, items=items, pools=gone)
-        for worker in self._in_job:
+        buried = tuple(one.record for one in dead)
+        drop = DropItems(**ME, asked=self._asked, dead=buried, items=items, pools=gone)
+        for worker in sorted(self._in_job):
             self._fleet.send(worker, drop)
         self._complete()
 
@@ -270,26 +270,30 @@ class Recovery:
                 oldest=self._admission.oldest,
                 finished=self._admission.finished_ahead(),
             )
-            for worker in self._in_job:
+            for worker in sorted(self._in_job):
                 self._fleet.send(worker, free)
             lost = [one.item for one in dropping.items]
-            self._unmap(lost)
+            self._pools.finish(lost)
             self._admission.retry(lost)
+        self._unmap()
 
-    def _unmap(self, items: Sequence[int]) -> None:
-        if unused := self._pools.finish(items):
-            for worker in self._in_job:
+    def _unmap(self) -> None:
+        """Have everyone close what the dead have left, if no item needs it any more."""
+        if self._dropping or self._restarts.is_opening:
+            return  # they may have been told to open it just now
+        if unused := self._pools.close_unused():
+            for worker in sorted(self._in_job):
                 self._fleet.send(worker, UnmapPools(**ME, pools=unused))
 
-    def _have_back(self, worker: str, error: Exception) -> None:
+    def _have_back(self, dead: Dead) -> None:
         """Restart a worker, later if that has not helped before.
 
         Raises:
-            Exception: this error, if it has not helped too often.
+            Exception: its error, if it has not helped too often.
         """
-        deaths = self._deaths[worker]
+        deaths = self._deaths[dead.worker]
         if deaths > MAX_DEATHS:
-            raise error
-        plan = next(plan for plan in self._plan.workers if plan.name == worker)
+            raise dead.error
+        plan = next(plan for plan in self._plan.workers if plan.name == dead.worker)
         delay_s = DELAY_S * 2 ** (deaths - 3) if deaths >= 3 else 0.0
         self._restarts.begin(plan, delay_s=delay_s)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ipc.records import ItemPlace
+from ipc.records import DeadWorker, ItemAttempt, ItemPlace
 from runtime.ledger import HERE
 from runtime.plan import Plan
 from runtime.plan_pools import PoolPlan
+from runtime.under_way import Noted
 
 Claims = Mapping[str, Iterable[ItemPlace]]  # who says so -> how far items have come there
 
@@ -19,6 +20,31 @@ class Toll:
 
     lost: tuple[int, ...]
     held: Mapping[int, int]  # item -> position of the stage that has it, or gets it next
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A worker that was buried just now."""
+
+    worker: str
+    incarnation: int
+    error: Exception
+    ran: tuple[Noted, ...]
+
+    @property
+    def record(self) -> DeadWorker:
+        """As the living are told."""
+        return DeadWorker(worker=self.worker, incarnation=self.incarnation)
+
+
+@dataclass(slots=True)
+class Dropping:
+    """Lost items whose older attempts the living have been told to drop."""
+
+    waiting: set[str]  # who has not answered
+    items: tuple[ItemAttempt, ...]
+    held: tuple[ItemPlace, ...]
+    stages: tuple[str, ...]  # of the dead
 
 
 def take_stock(

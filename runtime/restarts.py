@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -14,7 +15,7 @@ from math import inf
 from ipc.messages import AnyMessage
 from ipc.records import Peer, PoolAddress
 from ipc.replay_messages import MeetPeer, PeerMet
-from ipc.setup_messages import JobOpened, Loaded, OpenJob, Started
+from ipc.setup_messages import JobOpened, OpenJob, Prepared, Started
 from runtime.crew import ME
 from runtime.errors import RunpipeError
 from runtime.fleet import Fleet
@@ -35,9 +36,9 @@ class _Restart:
     plan: WorkerPlan
     not_before: float
     began: float = field(default_factory=time.monotonic)  # its death was seen
-    failures: int = 0  # of starts in a row
     steps: Steps | None = None  # None: its process is not started
     expects: type[AnyMessage] | None = None  # the answer it owes
+    loads_since: float = 0.0  # it imports, reads weights, prepares
     load_s: float = 0.0
     on_gpu: tuple[PoolAddress, ...] | None = None  # its pool there; None: it is not ready to join
     unmet: set[str] | None = None  # who has not opened its pools yet; None: nobody was asked
@@ -61,14 +62,16 @@ class Restarts:
         Args:
             fleet: of the run.
             pools: of the job.
-            in_job: the workers that have it open; those who come back are added.
+            in_job: the workers that have it open; those who come back are added as soon as the
+                others know of them.
             steps: what a worker is asked until it is ready.
             job_question: what it is told last.
-            has_joined: called when it is back.
+            has_joined: called when the others know of it.
         """
         self._fleet, self._pools, self._in_job = fleet, pools, in_job
         self._steps, self._job_question, self._has_joined = steps, job_question, has_joined
         self._away: dict[str, _Restart] = {}
+        self._failures: Counter[str] = Counter()  # of starts in a row, by worker
 
     @property
     def is_busy(self) -> bool:
@@ -82,7 +85,12 @@ class Restarts:
 
     def begin(self, plan: WorkerPlan, *, delay_s: float = 0.0) -> None:
         """A worker that others knew is dead and buried: have it back."""
+        delay_s = max(delay_s, self._back_off_s(plan.name))
         self._away[plan.name] = _Restart(plan, time.monotonic() + delay_s)
+
+    def _back_off_s(self, worker: str) -> float:
+        failures = self._failures[worker]
+        return BACK_OFF_S * 2 ** (failures - 1) if failures else 0.0
 
     def is_away(self, worker: str) -> bool:
         """Whether it is on its way back."""
@@ -92,12 +100,17 @@ class Restarts:
         """Whether it is on its way back, and the others have not been told of it."""
         return worker in self._away and self._away[worker].unmet is None
 
-    def forget(self, worker: str) -> None:
-        """A worker that others knew is dead: it answers nobody any more."""
-        self._away.pop(worker, None)
+    def forget(self, worker: str, error: Exception) -> None:
+        """A worker that others knew is dead: it answers nobody any more.
+
+        Raises:
+            Exception: this error, if it had not opened the job, too often in a row.
+        """
         for one in self._away.values():
             if one.unmet is not None:
                 one.unmet.discard(worker)
+        if self._away.pop(worker, None) is not None:
+            self._count_failure(worker, error)
 
     def failed(self, worker: str, error: Exception) -> None:
         """A worker that nobody knew yet is dead, or could not do what it was asked.
@@ -110,21 +123,22 @@ class Restarts:
             self._fleet.bury(worker)
         if one.steps is not None:
             one.steps.close()
-        one.failures += 1
-        if one.failures >= MAX_FAILED_STARTS:
+        self._count_failure(worker, error)
+        delay_s = self._back_off_s(worker)
+        self._away[worker] = _Restart(one.plan, time.monotonic() + delay_s, began=one.began)
+
+    def _count_failure(self, worker: str, error: Exception) -> None:
+        self._failures[worker] += 1
+        if self._failures[worker] >= MAX_FAILED_STARTS:
             raise error
-        delay_s = BACK_OFF_S * 2 ** (one.failures - 1)
+        delay_s = self._back_off_s(worker)
         logger.warning("cannot restart worker=%s: %s; again in %g s", worker, error, delay_s)
-        self._away[worker] = _Restart(
-            one.plan, time.monotonic() + delay_s, began=one.began, failures=one.failures
-        )
 
     def hear(self, message: AnyMessage) -> bool:
         """Take an answer; False if it is not one that is waited for."""
         if isinstance(message, PeerMet):
-            for one in self._away.values():
-                if one.plan.name == message.peer and one.unmet is not None:
-                    one.unmet.discard(message.sender)
+            if one_met := self._met(message):
+                one_met.discard(message.sender)
             return True
         one_away = self._away.get(message.sender)
         if one_away is None:
@@ -134,12 +148,29 @@ class Restarts:
         elif one_away.expects is not None and isinstance(message, one_away.expects):
             if isinstance(message, Started):
                 self._fleet.connect(message.sender)
-            if isinstance(message, Loaded):
-                one_away.load_s = message.load_s
+                one_away.loads_since = time.monotonic()
+            if isinstance(message, Prepared):
+                one_away.load_s = time.monotonic() - one_away.loads_since
             self._go_on(one_away, message)
         else:
             return False
         return True
+
+    def _met(self, message: PeerMet) -> set[str]:
+        """Return who has not opened the pools of the incarnation that is spoken of."""
+        one, worker = self._away.get(message.peer), self._fleet.workers.get(message.peer)
+        if one is None or worker is None or worker.incarnation != message.peer_incarnation:
+            return set()
+        return one.unmet or set()
+
+    def is_refused(self, message: PeerMet) -> bool:
+        """Whether a worker could not open the pools of another one that is there, and waits."""
+        return bool(message.error) and message.sender in self._met(message)
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether a worker has been told what to open, and has not answered."""
+        return any(one.unmet or one.expects is JobOpened for one in self._away.values())
 
     def act(self) -> None:
         """Do what is due: start processes, go on after a pause, bring one in.
@@ -190,10 +221,11 @@ class Restarts:
                 self.failed(name, error)
                 return
             one.unmet = set(self._in_job)
-            for worker in self._in_job:
+            self._in_job.add(name)
+            self._has_joined(one.plan)
+            for worker in sorted(one.unmet):
                 self._introduce(one.plan, worker)
         if not one.unmet:
-            self._in_job.add(name)
             self._fleet.send(name, self._job_question(one.plan))
             one.expects = JobOpened
 
@@ -210,19 +242,17 @@ class Restarts:
 
     def peer(self, plan: WorkerPlan) -> Peer:
         """Return how others know a worker; one that is not there has no endpoint."""
-        worker = self._fleet.workers.get(plan.name)
-        is_there = worker is not None and (
-            plan.name in self._in_job or self._away[plan.name].unmet is not None
-        )
+        worker = self._fleet.workers[plan.name] if plan.name in self._in_job else None
         return Peer(
             worker=plan.name,
-            incarnation=worker.incarnation if worker else 0,
+            incarnation=worker.incarnation if worker else -1,
             stages=plan.stages,
-            endpoint=worker.endpoint if worker and is_there else "",
+            endpoint=worker.endpoint if worker else "",
         )
 
     def _end(self, one: _Restart) -> None:
         del self._away[one.plan.name]
+        del self._failures[one.plan.name]
         took_s = time.monotonic() - one.began - one.load_s
         incarnation = self._fleet.workers[one.plan.name].incarnation
         logger.warning(
@@ -232,4 +262,3 @@ class Restarts:
             one.load_s,
             took_s,
         )
-        self._has_joined(one.plan)

@@ -15,6 +15,7 @@ from ipc.errors import IpcError
 from ipc.messages import Heartbeat, ItemsDurable
 from ipc.records import JobUsage
 from runtime.account import Account, weights_of
+from runtime.atomic import write_atomically
 from runtime.config import PipelineConfig, dump_config
 from runtime.errors import (
     ConfigError,
@@ -143,8 +144,7 @@ class Run:
     def _go(self, setup: Setup, runner: Runner, stack: ExitStack) -> None:
         with self._trace.step("start"):
             setup.describe()
-        self._account.pids = runner.pids()
-        (self._dir / "workers.json").write_text(json.dumps(self._account.pids, indent=2) + "\n")
+        self._keep_pids(runner)
         with self._trace.step("open"):
             opened = setup.open(self._job)
         self._account.broken = opened.broken
@@ -176,6 +176,7 @@ class Run:
         )
         self._account.gpu_use = GpuUse(w.gpu.uuid for w in opened.plan.workers if w.gpu)
         self.live.phase = RUNNING
+        self.tally.on_restart = lambda: self._keep_pids(runner)
         with self._account.gpu_use:
             self._warn(runner.run(opened, self.tally, self._trace))
 
@@ -185,6 +186,11 @@ class Run:
             if warning not in self._account.warnings:
                 logger.warning("%s", warning)
                 self._account.warnings.append(warning)
+
+    def _keep_pids(self, runner: Runner) -> None:
+        """Say who is who, for whoever looks at the processes; anew when one of them is another."""
+        self._account.pids = pids = dict(runner.pids())
+        write_atomically(self._dir / "workers.json", f"{json.dumps(pids, indent=2)}\n".encode())
 
     def _keep_usages(self, runner: Runner) -> None:
         self._account.usages = runner.usages()

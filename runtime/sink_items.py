@@ -71,6 +71,8 @@ class SinkItems:
             return False
         if item in self._attempts:
             self._attempts[item] = attempt
+        else:
+            self._ledger.drop(item)  # it is durable
         return True
 
     def write(self, item: Item[Any], inputs: Mapping[str, object]) -> None:

@@ -125,5 +125,5 @@ class Steps:
 
     def _finish(self, message: Finish) -> Finished:
         ((_hosted, sink),) = self._each(Sink)
-        sink.finish(message.items)
+        sink.finish(range(message.num_items))
         return Finished(**self._identity, warnings=tuple(sink.warnings))

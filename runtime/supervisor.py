@@ -127,7 +127,7 @@ class Supervisor:
         """
         waiting = {name for name, worker in self._fleet.workers.items() if worker.pulse}
         for name in waiting:
-            self._fleet.send_pulse(name, PeerDied(**ME, asked=-1, workers=()))
+            self._fleet.send_pulse(name, PeerDied(**ME, asked=-1, dead=()))
         deadline = time.monotonic() + BEAT_S
         with suppress(RunpipeError):
             while waiting and time.monotonic() < deadline:

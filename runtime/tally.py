@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from ipc.messages import ItemFailed, ItemsDurable, ItemWritten
 
@@ -30,11 +30,12 @@ class Tally:
         self.failures: list[ItemFailed] = []  # the first of them
         self._failed_durable = 0
         self._failed_written: dict[int, ItemWritten] = {}  # not durable yet
+        # A failure is told by two workers, in either order: who failed, and the sink.
         self._half_told: dict[int, ItemWritten | ItemFailed] = {}
         self.counts: Counter[str] = Counter()
         self.items_replayed = 0  # admitted again, as often as that happened
         self.restarts: Counter[str] = Counter()  # by worker
-        self.pids: dict[str, int] = {}  # of workers that were restarted
+        self.on_restart: Callable[[], None] = lambda: None
         self.began = time.monotonic()  # the first item was admitted
         self._first: tuple[float, int] | None = None  # when, and units done by then
         self._last = 0.0
@@ -45,44 +46,47 @@ class Tally:
         self.began = time.monotonic()
 
     def wrote(self, message: ItemWritten) -> None:
-        """Count an item that the sink took."""
-        self.units_done += message.units
-        self._units_written[message.item] = message.units
+        """Count an item that the sink took; perhaps again, if the one that had it died."""
+        item = message.item
+        self.units_done += message.units - self._units_written.get(item, 0)
+        self._units_written[item] = message.units
         if message.failed:
-            self.failed_items.add(message.item)
-            self._failed_written[message.item] = message
+            self.failed_items.add(item)
+            self._failed_written[item] = message
             self._tell_half(message)
             return
+        if item in self.failed_items:  # in an earlier attempt
+            self._forget_failure(item)
         self._last = time.monotonic()
         if self._first is None:
             self._first = (self._last, self.units_done)
 
     def failed(self, message: ItemFailed) -> None:
-        """Keep the reason why an item failed."""
+        """Keep the reason why an item failed, the last one."""
+        if message.item in self.failed_items:
+            self.failures = [one for one in self.failures if one.item != message.item]
         self.failed_items.add(message.item)
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(message)
         self._tell_half(message)
 
-    def restarted(self, worker: str, pid: int) -> None:
+    def _tell_half(self, message: ItemWritten | ItemFailed) -> None:
+        other = self._half_told.get(message.item)
+        if other is None or type(other) is type(message):
+            self._half_told[message.item] = message
+        else:
+            del self._half_told[message.item]
+
+    def _forget_failure(self, item: int) -> None:
+        self.failed_items.discard(item)
+        self.failures = [one for one in self.failures if one.item != item]
+        self._failed_written.pop(item, None)
+        self._half_told.pop(item, None)
+
+    def restarted(self, worker: str) -> None:
         """Note that a worker is back, in a new process."""
         self.restarts[worker] += 1
-        self.pids[worker] = pid
-
-    def lost(self, items: Iterable[int]) -> None:
-        """Take back what was told of items that begin again."""
-        gone = set(items)
-        for item in gone:
-            self.units_done -= self._units_written.pop(item, 0)
-            self._failed_written.pop(item, None)
-            self._half_told.pop(item, None)
-        self.failed_items -= gone
-        self.failures = [one for one in self.failures if one.item not in gone]
-
-    def _tell_half(self, message: ItemWritten | ItemFailed) -> None:
-        """A failure is told by two workers, in either order: who failed, and the sink."""
-        if self._half_told.pop(message.item, None) is None:
-            self._half_told[message.item] = message
+        self.on_restart()
 
     def explain_rest(self) -> None:
         """Take the sink's word for items whose failing worker has not told why."""

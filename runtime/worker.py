@@ -20,17 +20,14 @@ from ipc.channel import Inbox, Outbox
 from ipc.errors import PeerLost, ProtocolError
 from ipc.messages import AnyMessage, ItemAdmitted, ItemReady, SlotFreed, Stop, Woken
 from ipc.records import Peer
-from ipc.replay_messages import DropItems, FreeItems, MeetPeer, PeerMet, UnmapPools
+from ipc.replay_messages import DropItems, FreeItems, MeetPeer, UnmapPools
 from ipc.setup_messages import (
     CloseJob,
     JobClosed,
     JobOpened,
-    Load,
-    MakePool,
     OpenJob,
     SetupFailed,
     Started,
-    TryPools,
 )
 from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
 from runtime.gpu_side import GpuSide
@@ -41,6 +38,7 @@ from runtime.meter import Meter
 from runtime.outgoing import SUPERVISOR
 from runtime.path import Identity
 from runtime.pulse import Pulse
+from runtime.replay_side import answer_without_job
 from runtime.steps import Steps
 from runtime.trace import Recorder
 from stages.base import UserError
@@ -121,12 +119,8 @@ class Worker:
             case Woken():
                 if self._job is not None:
                     self._job.end_done()
-            case DropItems():
-                self._open_job().drop(message)
-            case FreeItems():
-                self._open_job().replay.free(message)
-            case UnmapPools():
-                self._open_job().replay.unmap(message)
+            case DropItems() | FreeItems() | MeetPeer() | UnmapPools():
+                self._replay(message)
             case Stop():
                 self._stopped = True
             case _:
@@ -140,13 +134,10 @@ class Worker:
     def _do(self, message: AnyMessage) -> None:
         """Do what comes before or after the items, and answer; a failure ends the worker."""
         self._steps.at = ""
-        waits = not isinstance(message, MeetPeer)  # which comes while items run
+        self._ledger.wait("")
         try:
-            if waits:
-                self._ledger.wait("")
             self._tell(self._answer(message))
-            if waits:
-                self._ledger.wait(OTHERS)
+            self._ledger.wait(OTHERS)
         except Exception as error:
             what, stage = type(message).__name__, self._steps.at
             logger.exception("failed doing=%s stage=%s", what, stage)
@@ -182,13 +173,6 @@ class Worker:
                 return self._open(message)
             case CloseJob():
                 return self._close()
-            case MeetPeer():
-                return self._meet(message)
-            case MakePool() | TryPools():
-                return self._gpu.answer(message)
-            case Load() if message.device != "cpu":
-                self._gpu.open()
-                return self._steps.answer(message)
             case _:
                 return self._steps.answer(message)
 
@@ -217,14 +201,14 @@ class Worker:
             old.close()
         self._outboxes[peer.worker] = Outbox(self._zmq_context, peer.endpoint)
 
-    def _meet(self, message: MeetPeer) -> PeerMet:
-        self._connect(message.peer)
-        self._open_job().replay.meet(message)
-        return PeerMet(
-            **self._identity,
-            peer=message.peer.worker,
-            peer_incarnation=message.peer.incarnation,
-        )
+    def _replay(self, message: DropItems | FreeItems | MeetPeer | UnmapPools) -> None:
+        """Another worker is dead, or back. Before the job is open its opening says it all."""
+        if isinstance(message, MeetPeer):
+            self._connect(message.peer)
+        if self._job is not None:
+            self._job.replay.handle(message)
+        else:
+            answer_without_job(message, self._identity, self._tell)
 
     def _close(self) -> JobClosed:
         job = self._open_job()

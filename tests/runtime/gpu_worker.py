@@ -169,6 +169,7 @@ class GpuWorker:
             num_items=NUM_SLOTS,
             window=NUM_SLOTS,
             durable=(),
+            attempts=(),
             under_way=self._notes.address,
             trace=(),
         )

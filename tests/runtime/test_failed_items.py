@@ -144,6 +144,7 @@ class Network:
             num_items=NUM_ITEMS,
             window=plan.window,
             durable=(),
+            attempts=(),
             under_way=stack.enter_context(Notes(name)).address,
             trace=(),
         )

@@ -25,11 +25,11 @@ def test_what_went_to_the_dead_is_nowhere_and_nothing_more_goes_there():
         ledger.take(item, 0, 1)
     ledger.send(0, 0, 2, "denoise/0")
     ledger.send(1, 0, 2, "denoise/1")
-    ledger.lose("denoise/0")
+    ledger.lose("denoise/0", 0)
     assert not ledger.send(2, 0, 2, "denoise/0")
     places = [(0, 0, 2, NOWHERE), (1, 0, 2, "denoise/1"), (2, 0, 1, HERE)]
     assert told(ledger) == places, "the last one stays, as it could not be sent"
-    ledger.meet("denoise/0")
+    assert ledger.meet("denoise/0", 1)
     assert ledger.send(2, 0, 2, "denoise/0")
     assert told(ledger)[0] == (0, 0, 2, NOWHERE), "what was sent before is not there"
 
@@ -74,3 +74,15 @@ def test_heartbeats_learn_what_runs_and_how_far_it_is():
     assert (running.item, running.attempt, running.progress) == (3, 2, 0.5)
     ledger.stop()
     assert ledger.running().item == -1
+
+
+def test_a_worker_that_is_known_to_be_dead_again_is_not_met():
+    """Its death is told to the small thread, and may overtake that it was back."""
+    ledger = Ledger()
+    ledger.open(window=4)
+    ledger.take(0, 0, 1)
+    ledger.lose("denoise/0", 1)
+    assert not ledger.meet("denoise/0", 1)
+    assert not ledger.send(0, 0, 2, "denoise/0")
+    assert ledger.meet("denoise/0", 2)
+    assert ledger.send(0, 0, 2, "denoise/0")

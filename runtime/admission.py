@@ -37,6 +37,11 @@ class Admission:
             self._finished_ahead.remove(self._oldest)
             self._oldest += 1
 
+    def end_with_segment(self, items_per_segment: int) -> None:
+        """Admit no more than the rest of segments that have begun, so that these are closed."""
+        begun = -(-self._next // items_per_segment) * items_per_segment
+        self.num_items = min(self.num_items, begun)
+
     def unfinished(self) -> Sequence[int]:
         """Return the items that are admitted and not finished, at most a window of them."""
         return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 
 from msgspec.structs import replace
@@ -47,6 +48,7 @@ class Supervisor:
         self._num_jobs = 0
         self._job = 0  # of this run, once it is open
         self._closed: dict[str, JobClosed] = {}
+        self._is_draining = False
 
     def pids(self) -> dict[str, int]:
         """Return the process of each worker."""
@@ -54,7 +56,7 @@ class Supervisor:
 
     def begin(self) -> None:
         """A run begins: what earlier ones have cost is no part of it."""
-        self._job, self._closed = 0, {}
+        self._job, self._closed, self._is_draining = 0, {}, False
 
     def beats(self) -> dict[str, Heartbeat]:
         """Return the last heartbeat of each worker, with what this run has cost it."""
@@ -71,18 +73,27 @@ class Supervisor:
         mine = (0, self._job) if self._job else ()  # one that had no job yet has not begun here
         return {name: usage for name, usage in told.items() if usage.job in mine}
 
-    def run(self, opened: OpenedJob, tally: Tally, trace: RunTrace) -> list[str]:
-        """Run all items; return what the sink warns of. Failed items are in `tally`.
+    def drain(self) -> None:
+        """Admit nothing more but the rest of segments that have begun; from any thread."""
+        self._is_draining = True
+
+    def run(
+        self, opened: OpenedJob, tally: Tally, trace: RunTrace, durable: Collection[int] = ()
+    ) -> list[str]:
+        """Run all items but the durable ones; return what the sink warns of.
+
+        Failed items are in `tally`.
 
         Raises:
             StageFailed: the sink raised.
             WorkerDied, WorkerHung: a worker is gone; `items` are those that went with it.
+            KeyboardInterrupt: all that was admitted is durable, and more was not to be.
         """
         plan = opened.plan
-        admission = Admission(num_items=plan.num_items, window=plan.window)
+        admission = Admission(num_items=plan.num_items, window=plan.window, durable=durable)
         with ExitStack() as pools:
             with trace.step("open job"):
-                self._open_job(opened, pools, trace)
+                self._open_job(opened, pools, trace, tuple(durable))
             tally.start(unit=opened.unit, num_units=opened.num_units, num_items=plan.num_items)
             try:
                 with trace.step("items"):
@@ -109,7 +120,9 @@ class Supervisor:
                 self._closed = self._fleet.ask(JobClosed, dict.fromkeys(workers, CloseJob(**ME)))
         return list(warnings)
 
-    def _open_job(self, opened: OpenedJob, pools: ExitStack, trace: RunTrace) -> None:
+    def _open_job(
+        self, opened: OpenedJob, pools: ExitStack, trace: RunTrace, durable: tuple[int, ...]
+    ) -> None:
         """Make the pools, and tell everyone of them and of each other."""
         self._num_jobs += 1
         self._job = self._num_jobs
@@ -144,7 +157,7 @@ class Supervisor:
                 round_robin=round_robin,
                 items_per_segment=plan.items_per_segment,
                 num_items=plan.num_items,
-                durable=(),
+                durable=durable,
                 trace=traces[worker.name],
             )
         self._fleet.ask(JobOpened, questions)
@@ -163,6 +176,8 @@ class Supervisor:
     def _run_items(self, opened: OpenedJob, admission: Admission, tally: Tally) -> None:
         sources = opened.plan.workers_of(opened.plan.path[0])
         while not admission.all_finished:
+            if self._is_draining:
+                admission.end_with_segment(opened.plan.items_per_segment)
             for item in admission.admit():
                 admitted = ItemAdmitted(**ME, item=item, attempt=0, failed="")
                 self._fleet.send(sources[item % len(sources)], admitted)
@@ -173,6 +188,8 @@ class Supervisor:
         while not tally.all_told and (late := self._fleet.receive(deadline=deadline)):
             self._hear(late, opened.plan, admission, tally)
         tally.explain_rest()
+        if tally.items_durable < opened.plan.num_items:
+            raise KeyboardInterrupt
 
     def _hear(self, message: AnyMessage, plan: Plan, admission: Admission, tally: Tally) -> None:
         match message:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import compress, count
@@ -81,6 +81,7 @@ class Journal:
     def __init__(self, rows: RowFile) -> None:
         """For `create` and `open` only."""
         self._rows = rows
+        self._num_before = next(rows.newest(), (0, b""))[0]  # the last row of earlier runs
         self._stats = JournalStats(0, 0.0, 0.0)
 
     @classmethod
@@ -149,9 +150,12 @@ class Journal:
         Raises:
             JournalError: a row is damaged.
         """
+        return (row for _number, row in self._numbered())
+
+    def _numbered(self) -> Iterator[tuple[int, DurableRow]]:
         for number, payload in self._rows.newest():
             try:
-                yield _decoder.decode(payload)
+                yield number, _decoder.decode(payload)
             except msgspec.MsgspecError as error:
                 raise JournalDamaged(
                     f"{self.path}: row {number} cannot be read: {error}"
@@ -163,7 +167,7 @@ class Journal:
         Raises:
             JournalError: a row is damaged.
         """
-        return self._sum(lambda file: _problem(work_dir, file))
+        return self._sum(self.rows(), lambda file: _problem(work_dir, file))
 
     def recorded(self) -> DoneItems:
         """Return the items that were durable once, whatever became of their files since.
@@ -171,12 +175,18 @@ class Journal:
         Raises:
             JournalError: a row is damaged.
         """
-        return self._sum(lambda _file: "")
+        return self._sum(self.rows(), lambda _file: "")
 
-    def _sum(self, problem_of: Callable[[FileSum], str]) -> DoneItems:
+    def written(self) -> DoneItems:
+        """Return the items that were recorded since the journal was opened."""
+        since = (row for number, row in self._numbered() if number > self._num_before)
+        return self._sum(since, lambda _file: "")
+
+    @staticmethod
+    def _sum(rows: Iterable[DurableRow], problem_of: Callable[[FileSum], str]) -> DoneItems:
         flags, counts, num_files, problems = bytearray(), Counter[str](), 0, list[str]()
         units, failed = 0, dict[int, str]()
-        for row in self.rows():
+        for row in rows:
             flags.extend(bytes(max(0, max(row.items, default=-1) + 1 - len(flags))))
             if all(flags[item] for item in row.items):
                 continue  # a newer row says it all

@@ -23,6 +23,7 @@ from runtime.run import Run
 from runtime.run_dir import kept_to_ourselves, make_run_dir, wait_for_orphans
 from runtime.runner import Runner
 from runtime.setup import OpenedJob, Setup
+from runtime.stored import JOB
 from runtime.supervisor import Supervisor
 from runtime.terminal import Terminal
 from stages.base import Job
@@ -155,6 +156,11 @@ class Pipeline:
     def has_report(self) -> bool:
         """Whether the last run got so far that it wrote a report."""
         return self._run is not None and self._run.has_report
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the last run got so far that it can be resumed, however it ended."""
+        return self._run is not None and (self._run.folder / JOB).exists()
 
     def drain(self) -> bool:
         """Let the run end once all that has begun is durable; it can be resumed then.

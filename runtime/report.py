@@ -179,7 +179,7 @@ def _remarks(report: Report) -> list[str]:
     ]
     if report.units.failed:
         remarks.append(f"{_counted(report.units.failed, report.units.name)} failed")
-    if report.resumed:
+    if report.resumed and report.resumed.items:
         remarks.append(f"{_counted(report.resumed.items, 'items')} of earlier runs taken over")
     if report.items.replayed:
         restarts = sum(worker.restarts for worker in report.workers)

@@ -28,7 +28,7 @@ from runtime.errors import (
 from runtime.gpu_use import GpuUse
 from runtime.host import Host
 from runtime.journal import DoneItems, DurableRow, Journal
-from runtime.live import CHECKING, LOADING, PREPARING, RUNNING, STOPPING, Live
+from runtime.live import CHECKING, LOADING, PREPARING, RUNNING, STARTING, STOPPING, Live
 from runtime.report import Report, ResumedReport, Status, incomplete_text, write_report
 from runtime.run_dir import WORKERS
 from runtime.run_trace import RunTrace
@@ -167,8 +167,12 @@ class Run:
         done = self._begin_journal(opened, done, stack)
         self._account.gpu_use = GpuUse(w.gpu.uuid for w in opened.plan.workers if w.gpu)
         self.live.phase = RUNNING
-        with self._account.gpu_use:
-            self._warn(runner.run(opened, self.tally, self._trace, done))
+        try:
+            with self._account.gpu_use:
+                self._warn(runner.run(opened, self.tally, self._trace, done))
+        except KeyboardInterrupt:  # perhaps between a row of the journal and its being counted
+            self.tally.recount(done, self._journal.written())
+            raise
         self._note_output()
 
     def _store_job(self) -> None:
@@ -197,6 +201,7 @@ class Run:
             done = self._earlier.done()
         self._warn(self._earlier.warnings)
         self._count(done)
+        self.live.phase = STARTING
         return done
 
     def _count(self, done: DoneItems) -> None:

@@ -44,15 +44,20 @@ class Tally:
 
     def resume(self, done: DoneItems) -> None:
         """Count what earlier runs have done, and nothing else; before any item is counted."""
-        self.units_done = self.units_durable = done.units
-        self.items_durable = len(done)
-        self.counts = Counter(done.counts)
+        self.recount(done)
+        self.units_done = done.units
         self.failed_items = set(done.failed)
-        self._failed_durable = len(done.failed)
         self.failures = [
             _item_failed("supervisor", 0, item, why)
             for item, why in sorted(done.failed.items())[:MAX_FAILURES]
         ]
+
+    def recount(self, *journaled: DoneItems) -> None:
+        """Take the journal's word for what is durable; none of these overlap."""
+        self.units_durable = sum(done.units for done in journaled)
+        self.items_durable = sum(map(len, journaled))
+        self.counts = sum((Counter(done.counts) for done in journaled), Counter[str]())
+        self._failed_durable = sum(len(done.failed) for done in journaled)
 
     def units_of(self, item: int) -> int:
         """Return what was really done of an item that is written, and not durable yet."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.config_files import shown
-from runtime.errors import RunIncomplete, RunpipeError
+from runtime.errors import ConfigError, RunIncomplete, RunpipeError
 
 if TYPE_CHECKING:
     from runtime.config import PipelineConfig
@@ -143,12 +143,12 @@ def _call(pipeline: Pipeline, request: RunRequest, show: Callable[[Live], None])
 
 def _add_way_on(error: RunpipeError, pipeline: Pipeline) -> None:
     """Say where the run that failed is told of, and how to go on with it."""
-    folder = pipeline.run_dir
-    if folder is None or not pipeline.has_report:
+    if pipeline.run_dir is None:
         return
-    name = shlex.quote(shown(folder))
-    error.add_note(f"see `runpipe report {name}`")
-    if not isinstance(error, RunIncomplete):  # which is done, but for what cannot be
+    name = shlex.quote(shown(pipeline.run_dir))
+    if pipeline.has_report:
+        error.add_note(f"see `runpipe report {name}`")
+    if pipeline.has_begun and not isinstance(error, RunIncomplete | ConfigError):
         error.add_note(f"go on with `runpipe --resume {name}`")
 
 

@@ -65,3 +65,15 @@ class FitsAsSaid(FitsOnly):
 
     def __init__(self, *, file: str) -> None:
         super().__init__(fits=int(Path(file).read_text()))
+
+
+class LoadsNothing(Add):
+    """Finds no memory to load in, as long as the file `full` exists."""
+
+    def __init__(self, *, full: str) -> None:
+        super().__init__()
+        self._full = Path(full)
+
+    def load(self, device: str) -> None:
+        if self._full.exists():
+            raise MemoryError("8 EiB")

@@ -148,7 +148,8 @@ def _add_way_on(error: RunpipeError, pipeline: Pipeline) -> None:
     name = shlex.quote(shown(pipeline.run_dir))
     if pipeline.has_report:
         error.add_note(f"see `runpipe report {name}`")
-    if pipeline.has_begun and not isinstance(error, RunIncomplete | ConfigError):
+    is_mended_first = isinstance(error, ConfigError) and not pipeline.has_report
+    if pipeline.has_begun and not is_mended_first and not isinstance(error, RunIncomplete):
         error.add_note(f"go on with `runpipe --resume {name}`")
 
 

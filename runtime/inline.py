@@ -27,6 +27,7 @@ from runtime.errors import (
     MAX_ERROR_CHARS,
     MAX_TRACEBACK_CHARS,
     ConfigError,
+    RunpipeError,
     StageFailed,
     bounded,
 )
@@ -117,11 +118,10 @@ class InlineCrew:
         tally.start(unit=opened.unit, num_units=opened.num_units, num_items=plan.num_items)
         self._run = run = _Run(opened, self._steps, tally)
         with _threads(plan.workers[0].threads):
-            for index in range(plan.num_items):
+            for index in (index for index in range(plan.num_items) if index not in durable):
                 if self._is_draining and index % plan.items_per_segment == 0:
                     break
-                if index not in durable:
-                    run.run_item(index)
+                run.run_item(index)
         if tally.items_durable < plan.num_items:
             raise KeyboardInterrupt
         if tally.items_failed == plan.num_items:
@@ -199,6 +199,8 @@ class _Run:
             began = time.monotonic()
             try:
                 self._run(worker, hosted, item)
+            except RunpipeError:
+                raise  # of the journal, for one
             except Exception as error:
                 failed = _failed(worker, name, index, error)
                 if is_sink:

@@ -79,7 +79,8 @@ def _print_version(context: click.Context, _option: click.Parameter, is_asked: b
     "--resume",
     metavar="DIR",
     help="Go on with the run in DIR, however it ended; what is durable there is not done again. "
-    "Configuration, input and output are those of that run; given too, they must agree.",
+    "Configuration, input and output are those of that run; given too, they must agree. Default: "
+    "a new run.",
 )
 @click.option(
     "--force",

@@ -128,9 +128,8 @@ class RunInterrupted(RunpipeError):
 
     def __init__(self, signum: int, *, num_done: int, num_items: int) -> None:
         self.signum, self.num_done, self.num_items = signum, num_done, num_items
-        super().__init__(
-            f"interrupted by {_signal_name(signum)} after {num_done} of {num_items} items"
-        )
+        when = f"after {num_done} of {num_items} items" if num_items else "before any item began"
+        super().__init__(f"interrupted by {_signal_name(signum)} {when}")
 
 
 def bounded(text: str, max_chars: int) -> str:

@@ -61,10 +61,9 @@ def run_and_tell(request: RunRequest) -> None:
     from runtime.report import summary_line
 
     report, is_new = _run(request, on_failure=lambda _folder: None)
-    if not is_new:
-        click.echo(f"{request.resume}: is done already: {shown(Path(report.output))} is as it was")
-    elif not request.quiet:
-        click.echo(summary_line(report))
+    told = f"{request.resume}: is done already: {shown(Path(report.output))} is as it was"
+    if not request.quiet:
+        click.echo(summary_line(report) if is_new else told)
 
 
 def run_and_print_report(request: RunRequest) -> None:

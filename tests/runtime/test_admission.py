@@ -42,3 +42,22 @@ def test_every_item_is_admitted_once_in_order_and_within_the_window(num_items, w
         finished.add(item)
         admission.finish([item])
     assert admitted == list(range(num_items))
+
+
+def test_a_drained_job_ends_with_the_segments_that_have_begun():
+    admission = Admission(num_items=20, window=6)
+    assert admission.admit() == [0, 1, 2, 3, 4, 5]
+    admission.end_with_segment(4)
+    admission.finish([0, 1, 2, 3])
+    assert admission.admit() == [6, 7]
+    admission.end_with_segment(4)
+    admission.finish([4, 5, 6, 7])
+    assert admission.admit() == []
+    assert admission.all_finished
+
+
+def test_a_job_that_is_drained_before_it_began_has_nothing_to_do():
+    admission = Admission(num_items=20, window=6)
+    admission.end_with_segment(4)
+    assert admission.admit() == []
+    assert admission.all_finished

@@ -76,6 +76,19 @@ def _print_version(context: click.Context, _option: click.Parameter, is_asked: b
     help="For report, journal, logs and unfinished work. Default: a new folder in runs/.",
 )
 @click.option(
+    "--resume",
+    metavar="DIR",
+    help="Go on with the run in DIR, however it ended; what is durable there is not done again. "
+    "Configuration, input and output are those of that run; given too, they must agree. Default: "
+    "a new run.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="With --resume: go on although configuration, input or code have changed, and anew where "
+    "the journal is damaged. Default: refuse.",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -116,6 +129,8 @@ def runpipe(
     overwrite: bool,
     dry_run: bool,
     run_dir: str | None,
+    resume: str | None,
+    force: bool,
     as_json: bool,
     quiet: bool,
     verbosity: int,
@@ -127,14 +142,13 @@ def runpipe(
     runpipe --config demo --set video.crf=10 --seed 7 --overwrite
     runpipe --config single_gpu --input in.mp4 --output out.mp4
     runpipe --config dual_gpu --input in.mp4 --output out.mp4 --dry-run
+    runpipe --resume runs/20250301-100000-interpolate
     """
     if context.invoked_subcommand:
         refuse_options_before_command(context)
         return
-    if config is None:
-        context.fail("--config is missing: say what to run, such as `runpipe --config demo`")
-    if dry_run and as_json:
-        context.fail("--json prints the report of a run, and --dry-run runs nothing; drop one")
+    if why_not := _contradiction(config, resume, run_dir, dry_run, as_json, force):
+        context.fail(why_not)
     asked = ["run.strict=true"] if strict else []
     asked += [f"run.seed={seed}"] if seed is not None else []
     request = RunRequest(
@@ -144,11 +158,35 @@ def runpipe(
         output=output,
         overwrite=overwrite,
         run_dir=run_dir,
+        resume=resume,
+        force=force,
         verbosity=verbosity,
         quiet=quiet,
     )
     act = show_plan if dry_run else run_and_print_report if as_json else run_and_tell
     act(request)
+
+
+def _contradiction(
+    config: str | None,
+    resume: str | None,
+    run_dir: str | None,
+    dry_run: bool,
+    as_json: bool,
+    force: bool,
+) -> str:
+    """Return why these options do not go together; "" = they do."""
+    if config is None and resume is None:
+        return "--config is missing: say what to run, such as `runpipe --config demo`"
+    if dry_run and as_json:
+        return "--json prints the report of a run, and --dry-run runs nothing; drop one"
+    if dry_run and resume is not None:
+        return "--dry-run plans a new run, and --resume goes on with one; drop one"
+    if run_dir is not None and resume is not None:
+        return "--resume names the run directory already; drop --run-dir"
+    if force and resume is None:
+        return "--force goes with --resume; an output is replaced with --overwrite"
+    return ""
 
 
 for command in (check, doctor, schema, report, completion):

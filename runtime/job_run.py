@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -58,7 +58,7 @@ class JobRun:
         trace: RunTrace,
         *,
         number: int,
-        durable: Sequence[int] = (),
+        durable: Collection[int] = (),
         is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
         """Make nothing yet.
@@ -78,7 +78,7 @@ class JobRun:
         self._tally, self._trace, self._number = tally, trace, number
         self._plan = plan = opened.plan
         self.admission = Admission(
-            num_items=plan.num_items, window=plan.window, durable=runs_of(durable)
+            num_items=plan.num_items, window=plan.window, durable=runs_of(sorted(durable))
         )
         self._durable = frozenset(durable)  # before anything ran
         self._exit = ExitStack()

@@ -38,6 +38,7 @@ from runtime.plan import Plan
 from runtime.replay import Dead, Dropping, Toll, take_stock
 from runtime.restarts import Restarts
 from runtime.tally import Tally
+from runtime.under_way import Noted
 from runtime.usage import added
 
 logger = logging.getLogger(__name__)

@@ -84,8 +84,15 @@ class ConfigReport(_Part, frozen=True):
     sha256: str  # of the text with every default
 
 
+class ResumedReport(_Part, frozen=True):
+    """What a resumed run found done."""
+
+    items: int  # that were durable already
+    runs: int  # earlier ones, of which this is the end
+
+
 class Report(_Part, frozen=True):
-    """A whole run."""
+    """A whole run; one that was resumed has the items of all of it, and the times of the last."""
 
     status: Status
     pipeline: str
@@ -107,6 +114,7 @@ class Report(_Part, frozen=True):
     links: tuple[LinkReport, ...] = ()
     fingerprint: dict[str, object] = {}  # what the results depend on
     changed: tuple[str, ...] = ()  # of the fingerprint, since the run that was resumed
+    resumed: ResumedReport | None = None
     config: ConfigReport | None = None
     versions: dict[str, str] = {}
     host: Host | None = None
@@ -171,6 +179,8 @@ def _remarks(report: Report) -> list[str]:
     ]
     if report.units.failed:
         remarks.append(f"{_counted(report.units.failed, report.units.name)} failed")
+    if report.resumed and report.resumed.items:
+        remarks.append(f"{_counted(report.resumed.items, 'items')} of earlier runs taken over")
     if report.items.replayed:
         restarts = sum(worker.restarts for worker in report.workers)
         after = f" after {_counted(restarts, 'restarts')}" if restarts else ""

@@ -182,10 +182,9 @@ class Restarts:
         for one in list(self._away.values()):
             if not one.expects and one.on_gpu is None and now >= one.not_before:
                 self._go_on(one, None)
-        if one_next := next(
-            (one for one in self._away.values() if one.on_gpu is not None), None
-        ):  # one after the other, so that each knows of those before it
-            self._bring_in(one_next)
+        ready = [one for one in self._away.values() if one.on_gpu is not None]
+        if ready:  # one after the other, so that each knows of those before it
+            self._bring_in(next((one for one in ready if one.unmet is not None), ready[0]))
 
     def _go_on(self, one: _Restart, answer: AnyMessage | None) -> None:
         try:

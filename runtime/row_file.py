@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from runtime.atomic import sync_folder
-from runtime.errors import JournalError
+from runtime.errors import JournalDamaged, JournalEmpty, JournalError
 
 APPLICATION_ID = 0x72756E70  # "runp", in the file's header
 FORMAT = 1  # +1 when the rows of before can no longer be read
@@ -126,23 +126,23 @@ class RowFile:
     def _check(self) -> None:
         made_by, form = self._number("PRAGMA application_id"), self._number("PRAGMA user_version")
         if made_by == 0 and self._number("SELECT count(*) FROM sqlite_schema") == 0:
-            raise JournalError(f"{self.path}: has no fingerprint: its run ended before it began")
+            raise JournalEmpty(f"{self.path}: has no fingerprint: its run ended before it began")
         if made_by != APPLICATION_ID:
-            raise JournalError(f"{self.path}: is an SQLite file, but no journal of a run")
+            raise JournalDamaged(f"{self.path}: is an SQLite file, but no journal of a run")
         if form != FORMAT:
-            raise JournalError(f"{self.path}: has format {form}, and this version reads {FORMAT}")
+            raise JournalDamaged(f"{self.path}: has format {form}, and this version reads {FORMAT}")
         (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise JournalError(f"{self.path}: is damaged: {' '.join(verdict.split())}")
+            raise JournalDamaged(f"{self.path}: is damaged: {' '.join(verdict.split())}")
         self._check_rows()
 
     def _check_rows(self) -> None:
         wanted = 0
         for wanted, (row_id, _payload) in enumerate(self._payloads("1 ORDER BY id"), start=1):
             if row_id != wanted:
-                raise JournalError(f"{self.path}: row {wanted} is missing")
+                raise JournalDamaged(f"{self.path}: row {wanted} is missing")
         if wanted == 0:
-            raise JournalError(f"{self.path}: has no fingerprint")
+            raise JournalDamaged(f"{self.path}: has no fingerprint")
 
     def _payloads(self, which: str) -> Iterator[tuple[int, bytes]]:
         query = f"SELECT id, payload, checksum FROM rows WHERE {which}"
@@ -150,7 +150,7 @@ class RowFile:
             for row_id, payload, checksum in self._connection.execute(query):
                 types = type(row_id), type(payload)  # a damaged schema gives anything
                 if types != (int, bytes) or checksum != _checksum(row_id, payload):
-                    raise JournalError(f"{self.path}: row {row_id} is damaged: wrong checksum")
+                    raise JournalDamaged(f"{self.path}: row {row_id} is damaged: wrong checksum")
                 yield row_id, payload
         except _SQLITE_ERRORS as error:
             raise _explained(self.path, error) from error
@@ -185,7 +185,7 @@ def _explained(path: Path, error: Exception) -> JournalError:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return JournalError(f"{path}: another run is using this journal")
     if code == sqlite3.SQLITE_NOTADB:
-        return JournalError(f"{path}: is no journal of a run: {text}")
+        return JournalDamaged(f"{path}: is no journal of a run: {text}")
     if code == sqlite3.SQLITE_CORRUPT or isinstance(error, UnicodeDecodeError):
-        return JournalError(f"{path}: is damaged: {text}")
+        return JournalDamaged(f"{path}: is damaged: {text}")
     return JournalError(f"{path}: {text}")

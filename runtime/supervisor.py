@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -74,9 +74,11 @@ class Supervisor:
         self._fleet.wake()
 
     def run(
-        self, opened: OpenedJob, tally: Tally, trace: RunTrace, durable: Sequence[int] = ()
+        self, opened: OpenedJob, tally: Tally, trace: RunTrace, durable: Collection[int] = ()
     ) -> list[str]:
-        """Run all items; return what the sink warns of. Failed items are in `tally`.
+        """Run all items but the durable ones; return what the sink warns of.
+
+        Failed items are in `tally`.
 
         Args:
             opened: the job, for which everybody is prepared.

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ipc.messages import ItemFailed, ItemsDurable, ItemWritten
+from runtime.journal import DoneItems
 
 RecordDurable = Callable[[ItemsDurable], None]
 
@@ -44,6 +45,32 @@ class Tally:
         """Begin to count: items are about to be admitted."""
         self.unit, self.num_units, self.num_items = unit, num_units, num_items
         self.began = time.monotonic()
+
+    def resume(self, done: DoneItems) -> None:
+        """Count what earlier runs have done, and nothing else; before any item is counted."""
+        self.recount(done)
+        self.units_done = done.units
+        self.failed_items = set(done.failed)
+        self.failures = [
+            _item_failed("supervisor", 0, item, why)
+            for item, why in sorted(done.failed.items())[:MAX_FAILURES]
+        ]
+
+    def recount(self, *journaled: DoneItems) -> None:
+        """Take the journal's word for what is durable; none of these overlap."""
+        self.units_durable = sum(done.units for done in journaled)
+        self.items_durable = sum(map(len, journaled))
+        self.counts = sum((Counter(done.counts) for done in journaled), Counter[str]())
+        self._failed_durable = sum(len(done.failed) for done in journaled)
+
+    def units_of(self, item: int) -> int:
+        """Return what was really done of an item that is written, and not durable yet."""
+        return self._units_written.get(item, 0)
+
+    def why_failed(self, item: int) -> str:
+        """Return why an item that is written, and not durable yet, is not whole; "" = it is."""
+        written = self._failed_written.get(item)
+        return written.failed if written else ""
 
     def wrote(self, message: ItemWritten) -> None:
         """Count an item that the sink took; perhaps again, if the one that had it died."""
@@ -92,18 +119,7 @@ class Tally:
         """Take the sink's word for items whose failing worker has not told why."""
         for half in list(self._half_told.values()):
             if isinstance(half, ItemWritten):
-                stage, _, error = half.failed.partition(": ")
-                self.failed(
-                    ItemFailed(
-                        sender=half.sender,
-                        incarnation=half.incarnation,
-                        stage=stage,
-                        item=half.item,
-                        attempt=half.attempt,
-                        error=error,
-                        traceback="",
-                    )
-                )
+                self.failed(_item_failed(half.sender, half.attempt, half.item, half.failed))
 
     @property
     def all_told(self) -> bool:
@@ -135,3 +151,17 @@ class Tally:
         if self._first is None or self._last <= self._first[0]:
             return 0.0
         return (self.units_done - self._first[1]) / (self._last - self._first[0])
+
+
+def _item_failed(sender: str, attempt: int, item: int, why: str) -> ItemFailed:
+    """Return what whoever failed would have told; `why` is "stage: error"."""
+    stage, _, error = why.partition(": ")
+    return ItemFailed(
+        sender=sender,
+        incarnation=0,
+        stage=stage,
+        item=item,
+        attempt=attempt,
+        error=error,
+        traceback="",
+    )

@@ -25,9 +25,12 @@ from ipc.setup_messages import (
     CloseJob,
     JobClosed,
     JobOpened,
+    Load,
+    MakePool,
     OpenJob,
     SetupFailed,
     Started,
+    TryPools,
 )
 from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
 from runtime.gpu_side import GpuSide
@@ -173,6 +176,11 @@ class Worker:
                 return self._open(message)
             case CloseJob():
                 return self._close()
+            case MakePool() | TryPools():
+                return self._gpu.answer(message)
+            case Load() if message.device != "cpu":
+                self._gpu.open()
+                return self._steps.answer(message)
             case _:
                 return self._steps.answer(message)
 

@@ -22,7 +22,8 @@ config_option = click.option(
     "--config",
     metavar="NAME_OR_PATH",
     shell_complete=complete_config,
-    help="What to run: a YAML file, or a name in configs/, such as demo. Always needed.",
+    help="What to run: a YAML file, or a name in configs/, such as demo. Always needed, but with "
+    "--resume.",
 )
 needed_config_option = click.option(
     "--config",

@@ -30,6 +30,7 @@ from stages.window import ColorRange, VideoFacts
 # But NUT has no ProRes, and gives back what VP9 has of alpha damaged (FFmpeg 8): these lie in
 # Matroska, whose milliseconds are taken for units of `segment_time_base`, so nothing is rounded.
 SEGMENT_SUFFIX = ".nut"
+PART_SUFFIX = ".part"  # while it is written
 _OPTIONS = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
 _MILLISECOND = Fraction(1, 1000)
 _MAX_INT = 2**31 - 1  # of both parts of a fraction of FFmpeg's
@@ -64,7 +65,7 @@ class SegmentWriter:
 
     def __init__(self, path: Path, facts: VideoFacts, encoding: Encoding) -> None:
         self._path, self._facts, self._encoding = path, facts, encoding
-        self._temporary = path.with_suffix(".part")
+        self._temporary = path.with_suffix(PART_SUFFIX)
         has_side_alpha = "yuva" in encoding.pixel_format and encoding.codec in _SIDE_ALPHA
         self._is_matroska = has_side_alpha or encoding.codec in _PRORES
         name = "matroska" if self._is_matroska else "nut"

@@ -9,7 +9,14 @@ from typing import ClassVar, Literal
 
 from stages.base import Durable, Item, Sink, UserError
 from stages.video.containers import check_container, container_name
-from stages.video.encode import SEGMENT_SUFFIX, Encoding, SegmentWriter, check_encoding, sync
+from stages.video.encode import (
+    PART_SUFFIX,
+    SEGMENT_SUFFIX,
+    Encoding,
+    SegmentWriter,
+    check_encoding,
+    sync,
+)
 from stages.video.join import join
 from stages.video.pixels import Bytes, with_mean_alpha
 from stages.window import VideoFacts, WindowMeta
@@ -109,7 +116,7 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         return durable
 
     def finish(self, items: Sequence[int]) -> None:
-        """Join the segments of `items` into the output, then delete them.
+        """Join the segments of `items` into the output; then delete them, and what is left over.
 
         Raises:
             UserError: a file appeared under the output's name meanwhile, or nothing was written.
@@ -123,7 +130,7 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         if not segments:
             raise UserError(f"{facts.job.input}: not one frame could be read; nothing is written")
         self.warnings += join(segments, facts, Path(facts.job.output))
-        for segment in every:
+        for segment in (*every, *self._folder().glob(f"*{PART_SUFFIX}")):  # of killed writers
             segment.unlink()
 
     def close(self) -> None:

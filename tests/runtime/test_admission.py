@@ -132,3 +132,9 @@ def test_draining_completes_the_segments_that_have_begun():
     admission.finish(range(4, 8))
     assert (admission.admit(), admission.is_drained) == ([], True)
     assert not admission.all_finished
+
+
+def test_a_job_that_is_drained_before_it_began_has_nothing_to_do():
+    admission = Admission(num_items=20, window=6)
+    admission.drain(4)
+    assert (admission.admit(), admission.is_drained) == ([], True)

@@ -14,14 +14,8 @@ from types import FrameType
 
 import click
 
-from runtime.commands.check import check
-from runtime.commands.completion import VARIABLE, completion
-from runtime.commands.doctor import doctor
 from runtime.commands.group import Commands, refuse_options_before_command
-from runtime.commands.options import HELP_NAMES, config_option, set_option
-from runtime.commands.report import report
-from runtime.commands.run import RunRequest, run_and_print_report, run_and_tell, show_plan
-from runtime.commands.schema import schema
+from runtime.commands.options import HELP_NAMES, VARIABLE, config_option, set_option
 from runtime.config_files import PROJECT
 from runtime.errors import ConfigError, RunInterrupted, RunpipeError, Terminated
 
@@ -135,6 +129,8 @@ def runpipe(
         context.fail("--config is missing: say what to run, such as `runpipe --config demo`")
     if dry_run and as_json:
         context.fail("--json prints the report of a run, and --dry-run runs nothing; drop one")
+    from runtime.commands.run import RunRequest, run_and_print_report, run_and_tell, show_plan
+
     asked = ["run.strict=true"] if strict else []
     asked += [f"run.seed={seed}"] if seed is not None else []
     request = RunRequest(
@@ -149,10 +145,6 @@ def runpipe(
     )
     act = show_plan if dry_run else run_and_print_report if as_json else run_and_tell
     act(request)
-
-
-for command in (check, doctor, schema, report, completion):
-    runpipe.add_command(command)
 
 
 def _interrupt(signum: int, _frame: FrameType | None) -> None:

@@ -43,6 +43,7 @@ class Fleet:
     """Owns every process, socket and descriptor of a pipeline. Belongs to one thread at a time."""
 
     shares_gpu_memory = True
+    opens_gpus = False  # workers open theirs as they start: they are going to be told to load
 
     def __init__(
         self, *, run_dir: Path, hang_s: float, stop_grace_s: float, verbosity: int = 0
@@ -107,6 +108,7 @@ class Fleet:
             parent_fd=self._parent_read,
             log=log_path(self._run_dir, plan.name),
             verbosity=self._verbosity,
+            opens_gpu=self.opens_gpus,
         )
         pidfd = os.pidfd_open(process.pid)
         self._watch.add(pidfd)

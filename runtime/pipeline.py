@@ -94,7 +94,7 @@ class Pipeline:
             except OSError as error:
                 raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from error
             stack.enter_context(self._stopping_on_failure())  # which may have something to log
-            setup, runner = self._start(folder)
+            setup, runner = self._start(folder, opens_gpus=True)
             report = run.execute(setup, self._host, runner)
         return report
 
@@ -118,7 +118,7 @@ class Pipeline:
         folder = Path(run_dir).absolute()
         job = self._job(input, output, overwrite=True)
         with self._stopping_on_failure():
-            setup, _runner = self._start(folder)
+            setup, _runner = self._start(folder, opens_gpus=False)
             setup.describe()
             return setup.open(replace(job, work_dir=str(folder)))
 
@@ -145,7 +145,7 @@ class Pipeline:
         check_paths(job)
         return job
 
-    def _start(self, run_dir: Path) -> tuple[Setup, Runner]:
+    def _start(self, run_dir: Path, *, opens_gpus: bool) -> tuple[Setup, Runner]:
         if self._setup is None or self._runner is None:
             if self._inline:
                 self._crew = self._runner = InlineCrew()
@@ -156,6 +156,7 @@ class Pipeline:
                     stop_grace_s=self.config.run.stop_grace_s,
                     verbosity=self._verbosity,
                 )
+                self._crew.opens_gpus = opens_gpus
                 self._runner = Supervisor(self.config, self._crew)
             self._setup = Setup(self.config, self._host, self._crew)
         return self._setup, self._runner

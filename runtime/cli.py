@@ -14,14 +14,8 @@ from types import FrameType
 
 import click
 
-from runtime.commands.check import check
-from runtime.commands.completion import VARIABLE, completion
-from runtime.commands.doctor import doctor
 from runtime.commands.group import Commands, refuse_options_before_command
-from runtime.commands.options import HELP_NAMES, config_option, set_option
-from runtime.commands.report import report
-from runtime.commands.run import RunRequest, run_and_print_report, run_and_tell, show_plan
-from runtime.commands.schema import schema
+from runtime.commands.options import HELP_NAMES, VARIABLE, config_option, set_option
 from runtime.config_files import PROJECT
 from runtime.errors import ConfigError, RunInterrupted, RunpipeError, Terminated
 
@@ -149,6 +143,8 @@ def runpipe(
         return
     if why_not := _contradiction(config, resume, run_dir, dry_run, as_json, force):
         context.fail(why_not)
+    from runtime.commands.run import RunRequest, run_and_print_report, run_and_tell, show_plan
+
     asked = ["run.strict=true"] if strict else []
     asked += [f"run.seed={seed}"] if seed is not None else []
     request = RunRequest(
@@ -187,10 +183,6 @@ def _contradiction(
     if force and resume is None:
         return "--force goes with --resume; an output is replaced with --overwrite"
     return ""
-
-
-for command in (check, doctor, schema, report, completion):
-    runpipe.add_command(command)
 
 
 def _interrupt(signum: int, _frame: FrameType | None) -> None:

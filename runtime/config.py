@@ -23,7 +23,6 @@ from pydantic import (
     model_validator,
 )
 
-from runtime.config_errors import explain
 from runtime.config_files import CONFIGS, PROJECT, find_config, read_config, shown
 from runtime.config_types import (
     Count,
@@ -56,7 +55,8 @@ without_plugins()
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # deferred, so that what stands inside of another is built once, with that
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class StageConfig(_Part):
@@ -234,6 +234,8 @@ def parse_config(
     try:
         config = PipelineConfig.model_validate(data)
     except ValidationError as error:
+        from runtime.config_errors import explain  # most are right: no need to load it
+
         raise ConfigError(explain(error, PipelineConfig, where, overrides)) from error
     config._path = path
     return _resolve(config)

@@ -45,6 +45,7 @@ class Fleet:
     """Owns every process, socket and descriptor of a pipeline. Belongs to one thread at a time."""
 
     shares_gpu_memory = True
+    opens_gpus = False  # workers open theirs as they start: they are going to be told to load
 
     def __init__(
         self, *, run_dir: Path, hang_s: float, stop_grace_s: float, verbosity: int = 0
@@ -127,6 +128,7 @@ class Fleet:
             parent_fd=self._parent_read,
             log=log_path(self._run_dir, plan.name),
             verbosity=self._verbosity,
+            opens_gpu=self.opens_gpus,
         )
         pidfd = os.pidfd_open(process.pid)
         self._watch.add(pidfd)
@@ -244,10 +246,7 @@ class Fleet:
                 raise WorkerHung(worker.plan.name, "no heartbeat", waited_s=waited_s)
 
     def _hangs_at(self, worker: WorkerProcess) -> float:
-        """Return when a silent worker counts as hung.
-
-        While a Python starts, or imports a large library, it may be silent for long.
-        """
+        """Return when a silent worker counts as hung; one that imports is silent for long."""
         return worker.heard + (self._hang_s if worker.has_loaded else max(self._hang_s, START_S))
 
     def wake(self) -> None:

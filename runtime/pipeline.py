@@ -179,7 +179,7 @@ class Pipeline:
     def _execute(self, run: Run) -> Report:
         self._run = run
         with self._stopping_on_failure():
-            setup, runner = self._start(run.folder)
+            setup, runner = self._start(run.folder, opens_gpus=True)
             return run.execute(setup, self._host, runner)
 
     @contextmanager
@@ -214,7 +214,7 @@ class Pipeline:
         job = self._job(input, output, overwrite=True)
         check_paths(job)
         with self._stopping_on_failure():
-            setup, _runner = self._start(folder)
+            setup, _runner = self._start(folder, opens_gpus=False)
             setup.describe()
             return setup.open(replace(job, work_dir=str(folder)))
 
@@ -239,7 +239,7 @@ class Pipeline:
             seed=self.config.run.seed,
         )
 
-    def _start(self, run_dir: Path) -> tuple[Setup, Runner]:
+    def _start(self, run_dir: Path, *, opens_gpus: bool) -> tuple[Setup, Runner]:
         if self._setup is None or self._runner is None:
             if self._inline:
                 self._crew = self._runner = InlineCrew()
@@ -250,6 +250,7 @@ class Pipeline:
                     stop_grace_s=self.config.run.stop_grace_s,
                     verbosity=self._verbosity,
                 )
+                self._crew.opens_gpus = opens_gpus
                 self._runner = Supervisor(self.config, self._crew)
             self._setup = Setup(self.config, self._host, self._crew)
         return self._setup, self._runner

@@ -69,17 +69,19 @@ def start_process(
     parent_fd: int,
     log: Path,
     verbosity: int,
+    opens_gpu: bool,
 ) -> subprocess.Popen[bytes]:
     """Start a worker: exec, not fork, and in a session of its own.
 
     Args:
-        plan: what it will be; it learns its stages by message.
+        plan: what it will be; it learns its stages by message, and only imports them by itself.
         incarnation: how often it was started before.
         endpoint: where it binds its inbox.
         supervisor: the inbox of the supervisor.
         parent_fd: the read end of a pipe that closes when this process ends.
         log: gets all it prints.
         verbosity: of its log.
+        opens_gpu: it is going to load something, so it may open its GPU, if it has one, at once.
     """
     arguments = {
         "--name": plan.name,
@@ -89,9 +91,11 @@ def start_process(
         "--parent-pid": os.getpid(),
         "--parent-fd": parent_fd,
         "--verbosity": verbosity,
+        "--modules": ",".join(plan.modules),
     }
     command = [sys.executable, "-P", "-m", "runtime.worker"]
     command += [str(word) for pair in arguments.items() for word in pair]
+    command += ["--opens-gpu"] if opens_gpu and plan.gpu else []
     with log.open("ab") as output:
         return subprocess.Popen(
             command,

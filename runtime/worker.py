@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -32,6 +33,7 @@ from ipc.setup_messages import (
     Started,
     TryPools,
 )
+from runtime.ahead import Ahead
 from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
 from runtime.gpu_side import GpuSide
 from runtime.items import JobItems
@@ -273,9 +275,12 @@ def main() -> None:
     parser.add_argument("--parent-pid", type=int, required=True)
     parser.add_argument("--parent-fd", type=int, required=True, help="closes with the parent")
     parser.add_argument("--verbosity", type=int, default=0, help="as in runtime.logs")
+    parser.add_argument("--modules", default="", help="of its stages, to be imported at once: a,b")
+    parser.add_argument("--opens-gpu", action="store_true", help="at once, before it is told to")
     arguments = parser.parse_args()
     _die_with(arguments.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
+    Ahead(list(filter(None, arguments.modules.split(","))), opens_gpu=arguments.opens_gpu).start()
     worker = Worker(
         name=arguments.name,
         incarnation=arguments.incarnation,
@@ -285,6 +290,7 @@ def main() -> None:
     with worker_logs(arguments.name, verbosity=arguments.verbosity):
         logger.info("started worker=%s pid=%d", arguments.name, os.getpid())
         worker.run(parent_fd=arguments.parent_fd)
+    gc.freeze()  # the process ends: nobody needs to look through all that torch has made
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 
 import yaml
 
@@ -110,6 +109,8 @@ def split_override(override: str) -> tuple[tuple[str, ...], str]:
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return "did you mean `x`?", or the list of all that is known."""
+    from difflib import get_close_matches  # here, as few make mistakes
+
     names = list(known)
     near = get_close_matches(name, names, n=1)
     return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(names)}"

@@ -119,12 +119,24 @@ class Stage(_Base[TensorT, FactsT, MetaT]):
         """
         return Footprint()
 
+    def begin_load(self, device: str) -> None:
+        """Begin, in threads, what takes long in `load`, which follows and tells what went wrong.
+
+        All stages of a worker are told to begin before the first of them loads.
+        """
+
     @abstractmethod
     def load(self, device: str) -> None:
         """Read the weights onto `device` ("cpu", "cuda:0"), once.
 
         Raises:
             UserError: the weights are missing, or those of another model.
+        """
+
+    def begin_prepare(self, facts: FactsT, size: int) -> None:
+        """Begin, in threads, what takes long in `prepare`, which follows, perhaps with less `size`.
+
+        All stages of a worker are told to begin before the first of them prepares.
         """
 
     @abstractmethod

@@ -8,6 +8,7 @@ from click.shell_completion import CompletionItem
 from runtime.config_files import config_names
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+VARIABLE = "_RUNPIPE_COMPLETE"  # click looks here for what to complete, by our name
 
 
 def complete_config(

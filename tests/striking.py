@@ -32,6 +32,12 @@ def end(how: str) -> None:
         os.kill(os.getpid(), signal.Signals[how])
 
 
+def never_back(marks: Path, *, at: int, **options) -> dict[str, Any]:
+    """Return a stage of a configuration that dies at item `at`, and then at every start."""
+    strike = {"marks": str(marks), "at": at, "starts": {"again": "exit 7"}}
+    return {"use": "tests.striking:Starts", "with": {"strike": strike, **options}}
+
+
 class Marks:
     """What has happened so far, whoever did it."""
 

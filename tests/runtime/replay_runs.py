@@ -49,17 +49,20 @@ class Case:
             )
         return (self.folder / "wanted").read_text()
 
-    def run(self, source, **options):
+    def undisturbed_lines(self, source):
+        return self.undisturbed(source).splitlines()
+
+    def run(self, source):
         """Return the report of a run with its deaths."""
         with Pipeline(self.config()) as pipeline:
-            return run(pipeline, source, self.folder, **options)
+            return run(pipeline, source, self.folder)
 
     def output(self):
         return (self.folder / "out").read_text()
 
 
-def run(pipeline, source, folder, **options):
-    return pipeline.run(input=source, output=folder / "out", run_dir=folder / "run", **options)
+def run(pipeline, source, folder):
+    return pipeline.run(input=source, output=folder / "out", run_dir=folder / "run")
 
 
 def journaled(folder):

@@ -96,8 +96,8 @@ class KilledAt(RaisesAt):
 class KilledOnceAt(KilledAt):
     """Dies so, if nobody has before: `marks` is a folder that remembers it."""
 
-    def __init__(self, *, marks: str, **options) -> None:
-        super().__init__(**options)
+    def __init__(self, *, poison: int, marks: str, reads: str = "x", writes: str = "y") -> None:
+        super().__init__(poison=poison, reads=reads, writes=writes)
         self._marks = Marks(marks)
 
     def fail(self) -> None:

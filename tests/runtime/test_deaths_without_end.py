@@ -54,7 +54,7 @@ def check_failed(case, source, stage, *, items=(POISON,), raised=()):
     return report
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "exit 0"])
+@pytest.mark.parametrize("how", ["SIGKILL", pytest.param("exit 0", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("stage", ["read", "second", "write"])
 def test_an_item_that_kills_at_every_attempt_is_failed_alone(numbers, tmp_path, stage, how):
     case = Case(tmp_path, **{stage: strikes(POISON, how=how, times=ALWAYS)})

@@ -13,6 +13,11 @@ from tests.runtime.replay_runs import (
 MIDDLE, LAST = NUM_ITEMS // 2 + 1, NUM_ITEMS - 1
 
 
+def at_night(*values):
+    """Return what others like it stand for in every commit's tests."""
+    return pytest.param(*values, marks=pytest.mark.nightly)
+
+
 def strikes(at, **options):
     return {"strike": {"at": at, **options}}
 
@@ -26,7 +31,9 @@ def check(case, source, num_items=NUM_ITEMS):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["SIGKILL", "segfault", "exit 0", "exit 7", "SIGTERM"])
+@pytest.mark.parametrize(
+    "how", ["SIGKILL", "segfault", "exit 0", at_night("exit 7"), at_night("SIGTERM")]
+)
 def test_however_a_worker_ends_it_is_replaced_and_nothing_is_lost(numbers, tmp_path, how):
     report = check(Case(tmp_path, second=strikes(MIDDLE, how=how)), numbers(NUM_ITEMS))
     assert restarts(report) == {"second/0": 1}
@@ -42,8 +49,17 @@ def test_a_worker_that_stands_still_is_replaced(numbers, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [0, MIDDLE, LAST])
-@pytest.mark.parametrize("stage", ["read", "first", "third"])
+@pytest.mark.parametrize(
+    ("stage", "at"),
+    [
+        ("read", 0),
+        ("first", MIDDLE),
+        ("third", LAST),
+        *(at_night("read", at) for at in (MIDDLE, LAST)),
+        *(at_night("first", at) for at in (0, LAST)),
+        *(at_night("third", at) for at in (0, MIDDLE)),
+    ],
+)
 def test_whoever_dies_at_whichever_item(numbers, tmp_path, stage, at):
     report = check(Case(tmp_path, **{stage: strikes(at)}), numbers(NUM_ITEMS))
     assert restarts(report) == {f"{stage}/0": 1}
@@ -52,7 +68,7 @@ def test_whoever_dies_at_whichever_item(numbers, tmp_path, stage, at):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("assign", ["round_robin", "least_loaded"])
-@pytest.mark.parametrize("at", [1, MIDDLE, LAST])
+@pytest.mark.parametrize("at", [at_night(1), MIDDLE, at_night(LAST)])
 def test_one_of_two_replicas_dies(numbers, tmp_path, assign, at):
     second = {"replicas": 2, "assign": assign, **strikes(at)}
     report = check(Case(tmp_path, second=second), numbers(NUM_ITEMS))
@@ -64,7 +80,7 @@ def test_one_of_two_replicas_dies(numbers, tmp_path, assign, at):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [0, MIDDLE, LAST])
+@pytest.mark.parametrize("at", [at_night(0), MIDDLE, at_night(LAST)])
 @pytest.mark.parametrize("stage", ["first", "second", "third"])
 def test_a_group_around_another_worker(numbers, tmp_path, stage, at):
     """What lies in the pool of the group, which items pass twice, is kept for those who read it."""
@@ -89,7 +105,9 @@ def test_the_sink_dies_while_it_joins(numbers, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("others", ["first/0", "third/0", "read/0", "write/0", "second/1"])
+@pytest.mark.parametrize(
+    "others", ["first/0", "second/1", at_night("third/0"), at_night("read/0"), at_night("write/0")]
+)
 def test_two_die_at_the_same_moment(numbers, tmp_path, others):
     second = {"replicas": 2, "assign": "round_robin", **strikes(MIDDLE - 1, kills=others)}
     report = check(Case(tmp_path, second=second), numbers(NUM_ITEMS))
@@ -97,7 +115,7 @@ def test_two_die_at_the_same_moment(numbers, tmp_path, others):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("other", ["first/0", "third/0", "write/0"])
+@pytest.mark.parametrize("other", ["first/0", at_night("third/0"), "write/0"])
 def test_one_dies_while_another_one_is_on_its_way_back(numbers, tmp_path, other):
     second = {"use": "tests.striking:Starts"} | strikes(MIDDLE, starts={"1": f"kill {other}"})
     report = check(Case(tmp_path, second=second), numbers(NUM_ITEMS))
@@ -105,8 +123,9 @@ def test_one_dies_while_another_one_is_on_its_way_back(numbers, tmp_path, other)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["raise", "exit 7", "SIGKILL"])
-def test_a_start_that_fails_is_tried_again(numbers, tmp_path, how):
+@pytest.mark.parametrize("how", ["raise", "exit 7", at_night("SIGKILL")])
+def test_a_start_that_fails_is_tried_again(numbers, tmp_path, monkeypatch, how):
+    monkeypatch.setattr("runtime.restarts.BACK_OFF_S", 0.05)
     second = {"use": "tests.striking:Starts"} | strikes(MIDDLE, starts={"1": how})
     report = check(Case(tmp_path, second=second), numbers(NUM_ITEMS))
     assert restarts(report) == {"second/0": 1}, "a failed start is none"

@@ -45,12 +45,27 @@ def test_what_runs_while_it_is_being_queued_is_found_once(notes, worker):
     assert notes.read() == (Noted(7, 1, 2),)
 
 
-def test_a_note_that_is_half_written_is_none(notes, worker):
-    """The item's number is written last."""
-    worker.note(RUNS, 7, 1, 2)
-    worker.clear(RUNS)
-    worker._words[1:3] = worker._words[1:3]  # attempt and position, before the item
-    assert notes.read() == ()
+class Watched:
+    """Memory that shows what is found after each word that is written."""
+
+    def __init__(self, words, look):
+        self._words, self._look, self.seen = words, look, []
+
+    def __setitem__(self, at, value):
+        self._words[at] = value
+        self.seen.append(self._look())
+
+
+def test_whenever_a_worker_dies_while_it_notes_there_is_nothing_or_a_whole_note(
+    notes, worker, monkeypatch
+):
+    with monkeypatch.context() as patched:
+        watched = Watched(worker._words, notes.read)
+        patched.setattr(worker, "_words", watched)
+        worker.note(RUNS, 7, 1, 2)
+        worker.clear(RUNS)
+        worker.note(RUNS, 8, 3, 4)
+    assert watched.seen == [(), (), (Noted(7, 1, 2),), (), (), (), (Noted(8, 3, 4),)]
 
 
 def test_a_worker_begins_with_nothing_noted(notes, worker):

@@ -57,7 +57,7 @@ class Expected:
     codes: tuple[int, ...]  # exit codes: of the run, and of `--resume` after it
     failed_item: int | None = None  # this one and no other is left out
     nothing: bool = False  # it ends before any item, and there is no output
-    recovers: bool = False  # while it runs, in MOST_RECOVERY_S
+    recovers: bool = False  # the victim is restarted; never in more than MOST_RECOVERY_S
     differs: bool = False  # bytes must not be equal: the cell shows that the comparison can tell
 
 
@@ -120,7 +120,9 @@ class Cell:
             return Expected((1, 0))  # a place in the output that cannot be closed ends the run
         if self.way == "run":
             return Expected((1,), failed_item={"first": 0, "middle": MIDDLE}.get(self.moment, LAST))
-        return Expected((0,), recovers=True, differs=self.victim == "control")
+        # Who has run all its items may not be needed again.
+        recovers = self.moment != "draining" or self.victim == "write"
+        return Expected((0,), recovers=recovers, differs=self.victim == "control")
 
 
 PLAIN = Cell("undisturbed", "plain")

@@ -8,6 +8,8 @@ The clip has 16 frames: 15 items of one frame pair, in 8 segments. The moments, 
     while draining          it has run all its items and passed them on, and the sink is about to
                             write item 14; `write`: all is durable, and about to be joined;
                             an exception: item 14 is computed, and nobody knows yet
+    after Ctrl-C            as in the middle, of a run that was interrupted when `read` was about to
+                            read item 0, and now finishes what has begun
     once joined             `write` alone: the output has its name, and nobody knows yet
 
 The supervisor is killed at the same moments: item 0 in `read`, 7 in `decode`, 14 in `write`, then
@@ -109,6 +111,8 @@ class Cell:
     @property
     def expected(self) -> Expected:
         """Return what has to come of it."""
+        if self.moment == "interrupted" and self.victim != SUPERVISOR:
+            return Expected((130, 0), recovers=True)
         if self.victim == SUPERVISOR:
             codes = {"SIGKILL": (-9, 0), "SIGSEGV": (-11, 0), "SIGTERM": (143, 0), "SIGSTOP": (0,)}
             return Expected(codes[self.way])
@@ -139,9 +143,11 @@ def _kills() -> Iterator[Cell]:
             yield from (Cell(worker, way, moment) for moment in MOMENTS)
         yield Cell(worker, "load-start", "first")
         yield Cell(worker, "load-restart-3", "middle")
+        yield from (Cell(worker, way, "interrupted") for way in ("SIGKILL", "SIGSTOP"))
     yield Cell("write", "SIGKILL", "joined")
     for way in ("SIGKILL", "SIGSEGV", "SIGSTOP", "SIGTERM"):
         yield from (Cell(SUPERVISOR, way, moment) for moment in MOMENTS)
+    yield from (Cell(SUPERVISOR, way, "interrupted") for way in ("SIGKILL", "SIGTERM"))
     yield Cell(SUPERVISOR, "SIGKILL", "joined")
 
 

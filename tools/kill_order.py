@@ -22,7 +22,7 @@ STRUCK = "struck"  # the file that says that it has happened; its time is when
 EXIT_CODE = 7
 GONE_S = 10.0  # how long a process may take to end by a signal
 # Who acts when the supervisor is the victim, as it has no stage.
-ACTORS = {"first": "read", "middle": "decode", "last": "write"}
+ACTORS = {"first": "read", "middle": "decode", "interrupted": "decode", "last": "write"}
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,7 +30,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     victim: str = ""  # "read", ..., "write", "supervisor"; "": nobody
     way: str = ""  # "SIGKILL", "SIGSEGV", "SIGSTOP", "SIGTERM", "exit", "run"; "": none
-    moment: str = ""  # "first", "middle", "last", "draining", "joined"
+    moment: str = ""  # "first", "middle", "interrupted", "last", "draining", "joined"
     middle: int = 0  # the item in the middle
     last: int = 0  # the last item
     load_raises: int = 0  # so many times
@@ -69,6 +69,8 @@ class Killer:
         order = self._order
         if item == 0:
             self._act("first")
+            if self._stage == "read" and order.moment == "interrupted" and self._once("interrupt"):
+                os.kill(os.getppid(), signal.SIGINT)
         if item == order.last:
             self._act("last")
             if self._stage == "write" and order.victim not in ("write", SUPERVISOR):
@@ -78,6 +80,7 @@ class Killer:
         """The stage has run an item, and nobody knows yet."""
         if item == self._order.middle:
             self._act("middle")
+            self._act("interrupted")
         if item == self._order.last and self._order.way == "run":
             self._act("draining")
 

@@ -62,7 +62,7 @@ class Soak:
         if self.first is None or self.last is None or self.first is self.last:
             return [*found, "too short to see growth"]
         before, after = self.first.held[ALL], self.last.held[ALL]
-        if (grown := after.pss_bytes - before.pss_bytes) > MOST_GROWTH_BYTES:
+        if (grown := after.own_bytes - before.own_bytes) > MOST_GROWTH_BYTES:
             found.append(f"{nbytes_text(grown)} more memory")
         if (more := after.descriptors - before.descriptors) > 0:
             found.append(f"{more} more descriptors")
@@ -124,7 +124,7 @@ def soak(folder: Path, *, items: int, kill_every: int, seed: int) -> Soak:
         is_right=_is_right(output, items),
         first=next((one for one in samples if one.items >= START_SHARE * items), None),
         last=next((one for one in reversed(samples) if one.items < items), None),
-        peak_bytes=max((one.held[ALL].pss_bytes for one in samples), default=0),
+        peak_bytes=max((one.held[ALL].own_bytes for one in samples), default=0),
         samples=samples,
     )
 
@@ -173,8 +173,8 @@ def _row(name: str, before: Held | None, after: Held) -> list[str]:
     before = before or Held(0, 0, 0, 0, 0, 0)
     return [
         name,
-        nbytes_text(after.pss_bytes),
-        f"{(after.pss_bytes - before.pss_bytes) / 2**20:+.1f} MiB",
+        nbytes_text(after.own_bytes),
+        f"{(after.own_bytes - before.own_bytes) / 2**20:+.1f} MiB",
         nbytes_text(after.pools_bytes),
         f"{(after.pools_bytes - before.pools_bytes) / 2**20:+.1f} MiB",
         f"{after.descriptors} ({after.descriptors - before.descriptors:+})",

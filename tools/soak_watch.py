@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUPERVISOR, ALL = "supervisor", "all"
-_SMAPS = re.compile(rb"^(Rss|Pss|Pss_Shmem):\s+(\d+) kB$", re.MULTILINE)
+_SMAPS = re.compile(rb"^(Rss|Pss_Anon|Pss_Shmem):\s+(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class Held:
     """What one process holds, or all of them."""
 
     rss_bytes: int
-    pss_bytes: int  # shared pages are shared out, so that this can be summed
-    pools_bytes: int  # of `pss_bytes`, in memory that was made to be shared
+    own_bytes: int  # without files, whose pages are shared with whatever else runs on the host
+    pools_bytes: int  # of `own_bytes`, its share of memory that was made to be shared
     descriptors: int
     regions: int  # mapped ones
     threads: int
@@ -26,7 +26,7 @@ class Held:
         """Return what both hold."""
         return Held(
             self.rss_bytes + other.rss_bytes,
-            self.pss_bytes + other.pss_bytes,
+            self.own_bytes + other.own_bytes,
             self.pools_bytes + other.pools_bytes,
             self.descriptors + other.descriptors,
             self.regions + other.regions,
@@ -68,8 +68,8 @@ def held_by(pid: int) -> Held:
     memory = {name: int(kib) * 1024 for name, kib in _SMAPS.findall(_read(folder, "smaps_rollup"))}
     return Held(
         rss_bytes=memory[b"Rss"],
-        pss_bytes=memory[b"Pss"],
-        pools_bytes=memory.get(b"Pss_Shmem", 0),
+        own_bytes=memory[b"Pss_Anon"] + memory[b"Pss_Shmem"],
+        pools_bytes=memory[b"Pss_Shmem"],
         descriptors=sum(1 for _ in (folder / "fd").iterdir()),
         regions=_read(folder, "maps").count(b"\n"),
         threads=sum(1 for _ in (folder / "task").iterdir()),

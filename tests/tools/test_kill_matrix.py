@@ -161,7 +161,7 @@ def test_the_table_takes_the_place_between_its_marks(tmp_path):
     assert text.startswith(f"before\n{BEGIN}\nsaid\n")
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
-    row = "| `read` | `os._exit` | 0, 0, equal, none |  | **FAILED** 0, 0, equal, none |  |  |"
+    row = "| `read` | `os._exit` | 0, 0, equal, none |  |  | **FAILED** 0, 0, equal, none |  |  |"
     assert row in text
     assert "- read.exit.last **FAILED**: bytes differ" in text
     path.write_text("no marks")

@@ -18,7 +18,7 @@ import yaml
 from runtime.config import find_config
 from runtime.config_files import read_config
 from tools.kill_cells import NUM_FRAMES, WORKERS, Cell
-from tools.kill_order import STRUCK, SUPERVISOR, VARIABLE
+from tools.kill_order import STRUCK, SUPERVISOR, VARIABLE, Order
 
 PROJECT = Path(__file__).resolve().parent.parent
 RUNPIPE = PROJECT / "bin" / "runpipe"
@@ -117,6 +117,7 @@ def run_cell(cell: Cell, place: Place, clip: Path) -> Ran:
     codes = [_run(cell, place, [*words, "--run-dir", place.run_dir])]
     processes = _left_running(place)
     if len(cell.expected.codes) > 1 and codes[0] is not None and not processes:
+        place.order.write_bytes(msgspec.json.encode(Order()))  # all that was ordered is over
         codes.append(_run(cell, place, ["--resume", place.run_dir]))
         processes = _left_running(place)
     wall_s = time.monotonic() - began

@@ -23,7 +23,7 @@ WAYS = {
     "run": "exception in `run`",
     "load-start": "exception in `load`, at start",
     "load-restart": "SIGKILL, then an exception in `load`",
-    "load-restart-3": "SIGKILL, then 3 exceptions in `load`",
+    "load-restart-always": "SIGKILL, then exceptions in `load` without end",
 }
 COLUMNS = {
     "first": "before the first item",

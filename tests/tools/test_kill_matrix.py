@@ -51,7 +51,7 @@ def test_everybody_is_killed_in_every_way_at_every_moment():
 
 
 def test_cells_are_chosen_by_glob_and_by_named_set():
-    thrice = chosen(["*.load-restart-3.*"])
+    thrice = chosen(["*.load-restart-always.*"])
     assert [cell.victim for cell in thrice] == list(WORKERS)
     short = chosen(["short"])
     assert {cell.name for cell in short} == set(NAMED_SETS["short"])
@@ -111,11 +111,15 @@ def test_a_stage_acts_once_at_its_moment(calls, moment, at):
 
 
 def test_loading_fails_as_often_as_ordered_and_only_after_a_death(calls, tmp_path):
-    cell = Cell("denoise", "load-restart-3", "last")
-    (tmp_path / "load.0").touch()
+    once = Cell("denoise", "load-restart", "last")
+    always = Cell("denoise", "load-restart-always", "last")
+    start = Cell("denoise", "load-start", "first")
+    assert [calls(start, "denoise") for _ in range(2)] == [["load"], []]
+    (tmp_path / "load.0").unlink()
     (tmp_path / STRUCK).touch()
-    assert [calls(cell, "denoise") for _ in range(3)] == [["load"], ["load"], []]
-    assert calls(Cell("denoise", "load-start", "first"), "encode") == []
+    assert [calls(once, "denoise") for _ in range(2)] == [["load"], []]
+    assert [calls(always, "denoise") for _ in range(9)] == [["load"]] * 9
+    assert calls(always, "encode") == []
 
 
 # --- results --------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ import yaml
 
 from runtime.cli_table import nbytes_text, table
 from tools.soak_stages import Soaked, expected
-from tools.soak_watch import ALL, SUPERVISOR, Held, Sample, take_sample, workers_of
+from tools.soak_watch import ALL, NOTHING, SUPERVISOR, Held, Sample, take_sample, workers_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 PER_SEGMENT = 25  # more make the journal smaller, and choosing the next item of a queue slower
@@ -62,7 +62,7 @@ class Soak:
         if self.first is None or self.last is None or self.first is self.last:
             return [*found, "too short to see growth"]
         before, after = self.first.held[ALL], self.last.held[ALL]
-        if (grown := after.own_bytes - before.own_bytes) > MOST_GROWTH_BYTES:
+        if (grown := after.nbytes - before.nbytes) > MOST_GROWTH_BYTES:
             found.append(f"{nbytes_text(grown)} more memory")
         if (more := after.descriptors - before.descriptors) > 0:
             found.append(f"{more} more descriptors")
@@ -124,7 +124,7 @@ def soak(folder: Path, *, items: int, kill_every: int, seed: int) -> Soak:
         is_right=_is_right(output, items),
         first=next((one for one in samples if one.items >= START_SHARE * items), None),
         last=next((one for one in reversed(samples) if one.items < items), None),
-        peak_bytes=max((one.held[ALL].own_bytes for one in samples), default=0),
+        peak_bytes=max((one.held[ALL].nbytes for one in samples), default=0),
         samples=samples,
     )
 
@@ -156,7 +156,7 @@ def lines(soaked: Soak) -> list[str]:
     if soaked.first is None or soaked.last is None:
         return head
     first, last = soaked.first, soaked.last
-    names = ["process", "memory", "more", "in pools", "more ", "descriptors", "regions", "threads"]
+    names = ["process", "own memory", "more", "pools", "more ", "descriptors", "regions", "threads"]
     rows = [_row(name, first.held.get(name), last.held[name]) for name in _ordered(last)]
     head.append(
         f"after {last.items:,} items, and how much more than after {first.items:,}; "
@@ -170,7 +170,7 @@ def _ordered(sample: Sample) -> list[str]:
 
 
 def _row(name: str, before: Held | None, after: Held) -> list[str]:
-    before = before or Held(0, 0, 0, 0, 0, 0)
+    before = before or NOTHING
     return [
         name,
         nbytes_text(after.own_bytes),

@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+from contextlib import closing
 
 import numpy as np
 import pytest
 
+from ipc.host import HostPool, MappedPool
 from tools.soak import ALL, NUM_WORKERS, Killer, Soak, lines, soak
 from tools.soak_stages import expected, mixed, numbers_of
 from tools.soak_watch import Held, Sample, held_by, take_sample, workers_of
@@ -14,7 +16,7 @@ MIB = 2**20
 
 
 def held(mib=100, descriptors=40):
-    return Held(mib * MIB, mib * MIB, 0, descriptors, 300, 5)
+    return Held(mib * MIB, (mib - 10) * MIB, {7: 10 * MIB}, descriptors, 300, 5)
 
 
 def sample(items, **changes):
@@ -99,12 +101,16 @@ def test_kills_are_the_same_for_one_seed_and_none_without_a_rate(monkeypatch):
 def test_a_process_is_seen_with_what_it_holds():
     before = held_by(os.getpid())
     read, write = os.pipe()
-    try:
+    with (
+        closing(HostPool("x", owner="x", num_slots=1, slot_bytes=MIB)) as pool,
+        MappedPool(pool.address, writable=True),
+    ):
         after = held_by(os.getpid())
-    finally:
-        os.close(read)
-        os.close(write)
-    assert after.descriptors == before.descriptors + 2
+        both = after + after
+    os.close(read)
+    os.close(write)
+    assert after.descriptors == before.descriptors + 4  # a mapping has one too
+    assert after.pools_bytes == both.pools_bytes == before.pools_bytes + MIB
     assert after.rss_bytes > after.own_bytes > MIB
     assert workers_of(os.getpid()) == {}
     assert take_sample(os.getpid(), items=0, at_s=0.0, num_workers=NUM_WORKERS) is None

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from ipc.replay_messages import MeetPeer, PeerMet
 from ipc.setup_messages import Load, Loaded, Started
 from runtime.crew import ME
-from runtime.errors import PlanError
+from runtime.errors import PlanError, WorkerDied
 from runtime.job_pools import Opening
 from runtime.restart import Ask
 from runtime.restarts import Restarts
@@ -105,8 +105,12 @@ class Play:
         """It dies, and is buried, as all know it."""
         self.fleet.bury(name)
         self.in_job.discard(name)
-        self.restarts.forget(name)
+        self.restarts.forget(name, WorkerDied(name, -9))
         self.restarts.begin(PLANS[name])
+        self.restarts.act()
+
+    def pass_time(self, seconds):
+        self.clock.now += seconds
         self.restarts.act()
 
     def tell(self, kind, sender, **fields):

@@ -46,6 +46,7 @@ def test_two_that_come_back_together_know_each_other(play, order):
     play.sent()
     for name in order:
         play.load(name)
+    assert play.pools.renewed == [order[0]], "one after the other"
     for _turn in range(6):
         for name, by in play.take_meetings():
             play.knows.setdefault(by, set()).add(name)
@@ -71,6 +72,7 @@ def test_who_met_an_incarnation_that_is_dead_by_now_has_not_met_the_next(play):
     play.load("add/0")
     play.met("add/0", ["read/0", "add/1"])
     play.die("add/0")
+    play.pass_time(10)
     play.load("add/0")
     play.sent()
     play.tell_met("add/0", "write/0", incarnation=1)
@@ -87,11 +89,9 @@ def test_a_start_that_fails_is_tried_again_later_each_time_and_then_ends_the_run
         play.restarts.failed("add/0", died("add/0"))
         play.sent()
         assert play.restarts.deadline == play.clock.now + delay_s
-        play.clock.now += delay_s - 0.1
-        play.restarts.act()
+        play.pass_time(delay_s - 0.1)
         assert play.sent() == []
-        play.clock.now += 0.2
-        play.restarts.act()
+        play.pass_time(0.2)
         assert play.sent() == ["begin"]
     with pytest.raises(WorkerDied):
         play.restarts.failed("add/0", died("add/0"))
@@ -104,12 +104,26 @@ def test_a_worker_that_was_there_again_has_all_its_tries_anew(play):
         play.die("add/0")
         for _failure in range(2):
             play.restarts.failed("add/0", died("add/0"))
-            play.clock.now += 10
-            play.restarts.act()
+            play.pass_time(10)
         play.load("add/0")
         play.met("add/0", ["read/0", "add/1", "write/0"])
         play.tell(JobOpened, "add/0")
     assert play.joined == ["add/0"] * 4
+
+
+def test_who_dies_before_the_job_is_open_there_counts_as_a_failed_start(play):
+    """Else one that dies of opening it would come back for ever."""
+    play.die("add/0")
+    for _failure in range(2):
+        play.pass_time(10)
+        play.load("add/0")
+        play.met("add/0", ["read/0", "add/1", "write/0"])
+        play.die("add/0")
+    play.pass_time(10)
+    play.load("add/0")
+    with pytest.raises(WorkerDied):
+        play.die("add/0")
+    assert play.joined == ["add/0"] * 3, "others knew of it each time"
 
 
 @pytest.mark.parametrize("what", ["steps", "pools"])
@@ -129,8 +143,7 @@ def test_who_cannot_be_what_it_was_counts_as_a_failed_start(play, what):
     assert play.sent()[-1] == "bury"
     assert play.restarts.is_away("add/0")
     play.steps = play.usual_steps
-    play.clock.now += 10
-    play.restarts.act()
+    play.pass_time(10)
     play.load("add/0")
     play.met("add/0", ["read/0", "add/1", "write/0"])
     play.tell(JobOpened, "add/0")
@@ -149,8 +162,7 @@ def test_a_pause_between_two_questions_is_a_deadline_of_the_run(play):
     play.tell(Started, "add/0")
     assert play.restarts.deadline == play.clock.now + 0.2
     assert "Load" not in play.sent()
-    play.clock.now += 0.3
-    play.restarts.act()
+    play.pass_time(0.3)
     assert play.sent() == ["Load"]
 
 
@@ -161,8 +173,7 @@ def test_a_restart_may_be_told_to_wait(play):
     play.restarts.act()
     assert play.sent() == []
     assert play.restarts.deadline == play.clock.now + 4.0
-    play.clock.now += 5
-    play.restarts.act()
+    play.pass_time(5)
     assert play.sent() == ["begin"]
 
 

@@ -282,7 +282,7 @@ def _with_weights(keywords: Keywords, folder: Path) -> Keywords:
     if not isinstance(weights, str) or weights.startswith("random:"):
         return keywords
     for start in (Path.cwd(), folder, PROJECT):
-        if (start / weights).exists():
+        if os.path.exists(start / weights):  # False, not an error, for a name that is too long
             return {**keywords, "weights": os.path.normpath(start / weights)}
     return keywords
 

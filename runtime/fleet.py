@@ -23,11 +23,11 @@ from types import TracebackType
 import zmq
 
 from ipc.channel import MAX_PATH_BYTES, Inbox, Outbox, Watch
-from ipc.errors import PeerLost, WouldBlock
+from ipc.errors import PeerLost, ProtocolError, WouldBlock
 from ipc.messages import AnyMessage, Heartbeat, Stop
 from ipc.setup_messages import SetupFailed, Started
 from runtime.crew import M, Questions
-from runtime.errors import ConfigError, StageFailed, WorkerDied, WorkerHung
+from runtime.errors import ConfigError, RunpipeError, StageFailed, WorkerDied, WorkerHung
 from runtime.logs import log_path
 from runtime.process import WorkerProcess, start_process
 from runtime.worker_plan import WorkerPlan
@@ -187,6 +187,8 @@ class Fleet:
                 return self._inbox.receive()
             except WouldBlock:
                 pass
+            except ProtocolError as error:  # to drop it might be to wait for it for ever
+                raise RunpipeError(f"not from a worker: {error}") from error
             self._check_heartbeats()  # only now: a supervisor that was stopped reads first
             dead = self._watch.wait(timeout_s=self._until(deadline))
             if dead:

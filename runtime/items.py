@@ -15,8 +15,10 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ipc.errors import ProtocolError
 from ipc.messages import ItemAdmitted, ItemReady, SlotFreed
 from ipc.setup_messages import OpenJob
+from runtime.border import Border
 from runtime.hosted import Hosted
 from runtime.item_run import Helps, Run
 from runtime.ledger import Ledger
@@ -54,6 +56,7 @@ class JobItems:
         self._ledger, self._meter, self._trace = ledger, meter, trace
         self._send, self._gpu = send, gpu
         self._path = path = JobPath(job)
+        self._border = Border(job, {name: stage.reads for name, stage in hosted.items()})
         self._memory = JobMemory(
             identity["sender"],
             job.pools,
@@ -100,8 +103,16 @@ class JobItems:
         )
 
     def take(self, ready: ItemReady) -> None:
-        """Queue an item for the stage it names."""
-        self._queue[-self._path.position(ready.stage), ready.item, ready.attempt] = ready
+        """Queue an item for the stage it names.
+
+        Raises:
+            ProtocolError: it is none of ours, or here already.
+        """
+        self._border.check(ready)
+        key = -self._path.position(ready.stage), ready.item, ready.attempt
+        if key in self._queue:
+            raise ProtocolError(f"item {ready.item}.{ready.attempt} comes twice to {ready.stage}")
+        self._queue[key] = ready
         self._ledger.take((ready.item, ready.attempt))
 
     def owns(self, pool: str) -> bool:
@@ -144,8 +155,10 @@ class JobItems:
 
         Raises:
             GpuLost: it has failed at one, and cannot be used any more.
+            ProtocolError: there is none.
         """
-        assert self._gpu is not None, "only a GPU worker is woken"
+        if self._gpu is None:
+            raise ProtocolError("only a GPU worker is woken")
         for run in self._gpu.done():
             assert run is self._under_way[0], "one stream, one order"
             self._end()

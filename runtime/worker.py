@@ -11,6 +11,7 @@ import ctypes
 import logging
 import os
 import signal
+import sys
 import traceback
 from contextlib import ExitStack
 
@@ -30,7 +31,7 @@ from ipc.setup_messages import (
     Started,
     TryPools,
 )
-from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
+from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded, one_line
 from runtime.gpu_side import GpuSide
 from runtime.items import JobItems
 from runtime.ledger import Ledger
@@ -46,6 +47,7 @@ from stages.base import UserError
 logger = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
+EXIT_PROTOCOL = 4
 OTHERS = "the other workers"
 
 
@@ -177,6 +179,8 @@ class Worker:
                 return self._steps.answer(message)
 
     def _open(self, message: OpenJob) -> JobOpened:
+        if self._job is not None:
+            raise ProtocolError("a job is open already")
         for peer in message.peers:
             if peer.worker != self._name:
                 self._outboxes[peer.worker] = Outbox(self._zmq_context, peer.endpoint)
@@ -258,7 +262,11 @@ def main() -> None:
     )
     with worker_logs(arguments.name, verbosity=arguments.verbosity):
         logger.info("started worker=%s pid=%d", arguments.name, os.getpid())
-        worker.run(parent_fd=arguments.parent_fd)
+        try:
+            worker.run(parent_fd=arguments.parent_fd)
+        except ProtocolError as error:  # the line says it all: the fault lies with who sent it
+            logger.error("broken protocol: %s", one_line(str(error)))
+            sys.exit(EXIT_PROTOCOL)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ import msgspec
 
 from ipc.records import FileSum
 from runtime.errors import JournalError
-from runtime.files import file_sum
+from runtime.files import file_sum, is_inside
 from runtime.row_file import RowFile
 
-MAX_ITEMS = 2**31  # `done` takes a byte an item
+MAX_ITEMS = 2**26  # `done` takes a byte an item; at one frame pair an item two weeks of video
 
 ItemIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_ITEMS)]
 
@@ -36,6 +36,14 @@ class DurableRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     attempts: tuple[int, ...]  # one an item
     files: tuple[FileSum, ...]  # relative to the job's work_dir
     counts: dict[str, int]  # {"frame pairs": 8, "scene cuts": 1}
+
+    def __post_init__(self) -> None:
+        """Refuse, of a row that is read, what no run records."""
+        if len(self.items) != len(self.attempts):
+            raise ValueError(f"{len(self.items)} items and {len(self.attempts)} attempts")
+        for file in self.files:
+            if not is_inside(file.path):
+                raise ValueError(f"file {file.path!r} is not in its run directory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +125,15 @@ class Journal:
 
     @property
     def fingerprint(self) -> dict[str, object]:
-        """What the results of this run depend on, as given to `create`."""
-        found: dict[str, object] = json.loads(self._rows.first())
-        return found
+        """What the results of this run depend on, as given to `create`.
+
+        Raises:
+            JournalError: it is no JSON object.
+        """
+        try:
+            return _fingerprints.decode(self._rows.first())
+        except _UNREADABLE as error:
+            raise JournalError(f"{self.path}: its fingerprint cannot be read: {error}") from error
 
     def record(self, row: DurableRow) -> None:
         """Write down that the items of `row` are durable; they are when this returns.
@@ -129,7 +143,6 @@ class Journal:
         Raises:
             JournalError: the disk is full or broken.
         """
-        assert len(row.items) == len(row.attempts), row
         started = time.monotonic()
         self._rows.append(msgspec.json.encode(row, order="deterministic"))
         took, stats = time.monotonic() - started, self._stats
@@ -146,7 +159,7 @@ class Journal:
         for number, payload in self._rows.newest():
             try:
                 yield _decoder.decode(payload)
-            except msgspec.MsgspecError as error:
+            except _UNREADABLE as error:
                 raise JournalError(f"{self.path}: row {number} cannot be read: {error}") from error
 
     def done(self, work_dir: Path) -> DoneItems:
@@ -188,4 +201,7 @@ def _problem(work_dir: Path, file: FileSum) -> str:
     return "" if found == file else f"{file.path} has changed"
 
 
+# The latter two of text that is no UTF-8, and of arrays in arrays without end.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decoder = msgspec.json.Decoder(DurableRow)
+_fingerprints = msgspec.json.Decoder(dict[str, object])

@@ -15,6 +15,7 @@ from ipc.errors import IpcError
 from ipc.messages import Heartbeat, ItemsDurable
 from ipc.records import JobUsage
 from runtime.account import Account, weights_of
+from runtime.atomic import write_atomically
 from runtime.config import PipelineConfig, dump_config
 from runtime.errors import (
     ConfigError,
@@ -144,7 +145,8 @@ class Run:
         with self._trace.step("start"):
             setup.describe()
         self._account.pids = runner.pids()
-        (self._dir / "workers.json").write_text(json.dumps(self._account.pids, indent=2) + "\n")
+        pids = json.dumps(self._account.pids, indent=2) + "\n"
+        write_atomically(self._dir / "workers.json", pids.encode())
         with self._trace.step("open"):
             opened = setup.open(self._job)
         self._account.broken = opened.broken
@@ -159,7 +161,7 @@ class Run:
             opened = setup.prepare(opened)
         self._warn(opened.plan.warnings)
         config_text = dump_config(self._config)
-        (self._dir / "config.yaml").write_text(config_text)
+        write_atomically(self._dir / "config.yaml", config_text.encode())
         self._account.fingerprint = fingerprint(
             config_text=config_text,
             inputs=[self._job.input, *weights_of(self._config)],

@@ -68,6 +68,7 @@ class SegmentWriter:
         has_side_alpha = "yuva" in encoding.pixel_format and encoding.codec in _SIDE_ALPHA
         self._is_matroska = has_side_alpha or encoding.codec in _PRORES
         name = "matroska" if self._is_matroska else "nut"
+        self._temporary.touch(mode=0o644)  # whatever the umask is
         self._container = av.open(
             str(self._temporary), "w", format=name, container_options=_OPTIONS
         )

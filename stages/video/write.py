@@ -85,7 +85,7 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         )
         check_container(output, facts, self._encoding)
         self._facts = facts
-        self._folder().mkdir(parents=True, exist_ok=True)
+        self._folder().mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def write(
         self, item: Item[WindowMeta], inputs: Mapping[str, Bytes], meta: WindowMeta | None
@@ -185,7 +185,8 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         if self._segment is not None:
             self._segment.finish()
         else:
-            path.write_bytes(b"")
+            path.touch(mode=0o644)
+            os.truncate(path, 0)
             sync(path)
             sync(path.parent)
         self._durable.append(

@@ -63,6 +63,7 @@ Use = Annotated[
 Text = Annotated[str, Strict(), Field(min_length=1)]
 Keywords = Mapping[Annotated[str, Strict(), AfterValidator(_keyword)], JsonValue]
 Count = Annotated[int, Strict(), Field(ge=1)]
+Replicas = Annotated[int, Strict(), Field(ge=1, lt=1025)]  # each is a process
 CountOrAuto = Annotated[Count | Literal["auto"], BeforeValidator(_count_or_auto)]
 Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 Require = Literal["cuda", "host"] | None

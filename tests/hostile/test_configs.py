@@ -46,6 +46,13 @@ def test_a_name_of_a_configuration_that_is_too_long_is_answered():
         load_config("z" * 300)
 
 
+def test_as_many_workers_as_fill_the_memory_are_refused_before_they_are_planned(tmp_path):
+    path = tmp_path / "many.yaml"
+    path.write_text("pipeline: p\nstages: {a: {use: 'a:B', replicas: 1000000000}, b: {use: 'a:B'}}")
+    with pytest.raises(ConfigError, match=r"a\.replicas: wanted less than 1025, found 1000000000"):
+        load_config(path)
+
+
 def test_a_number_that_no_message_holds_is_refused(tmp_path):
     path = tmp_path / "large.yaml"
     path.write_text(f"model: {{a: [{2**64 - 1}, {2**64}]}}")

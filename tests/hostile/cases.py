@@ -98,7 +98,7 @@ class _Child:
 
 
 def defects_of(
-    surface: str, folder: Path, first: int, number: int, *, timeout_s: float = 30.0
+    surface: str, folder: Path, first: int, number: int, *, timeout_s: float = 120.0
 ) -> list[str]:
     """Try `number` cases on all cores; return what went wrong, each with its seed.
 

@@ -92,7 +92,7 @@ class Surface:
         for _ in range(rng.randint(1, 3)):
             name = rng.choice(list(header))
             what = rng.randrange(8)
-            if name == "__metadata__" or what == 0:
+            if name == "__metadata__" or what == 0 or not isinstance(header[name], dict):
                 value = rng.choice(("1\n", "nan", "-1", "0", "1e300", "9" * 5000, "", 7, None))
                 header["__metadata__"] = {rng.choice(("num_heads", "vae_shift")): value}
             elif what == 1:
@@ -104,7 +104,7 @@ class Surface:
             elif what == 4:
                 header[name]["data_offsets"] = [extreme(rng), extreme(rng)]
             elif what == 5:
-                header[name]["data_offsets"] = header[rng.choice(list(header))].get("data_offsets")
+                header[name]["data_offsets"] = [0, 4]
             elif what == 6:
                 body = rng.choice((b"", body[:-1], body + b"x", self._not_finite(body)))
             else:

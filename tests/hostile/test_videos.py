@@ -1,10 +1,12 @@
 """Whatever is in a video file: frames, the damage that is said, or a refusal in one line."""
 
+import dataclasses
 import shutil
 
 import pytest
 
 from stages.base import UserError
+from stages.video.encode import written_rate
 from tests.hostile import cases
 from tests.hostile.corpus_files import CORPUS
 from tests.stages.video.clips import opened
@@ -38,3 +40,12 @@ def test_what_is_whole_is_read(name):
     source, facts = opened(CORPUS / "videos" / name)
     source.close()
     assert (facts.num_frames, source.broken) == (5, "")
+
+
+def test_a_rate_that_no_file_can_say_is_written_as_one_that_it_can():
+    """Of an AVI whose header has 2 ** 31 - 1 frames a second: twice that is no 32-bit number."""
+    source, facts = opened(CORPUS / "videos/whole.avi")
+    source.close()
+    shown = dataclasses.replace(facts.presentation, frame_rate=(2**31 - 1, 1))
+    assert written_rate(dataclasses.replace(facts, presentation=shown)) == 1_000_000
+    assert written_rate(facts) == 50

@@ -37,7 +37,7 @@ PIECES = [
 ]
 KEYS = ["pipeline", "input", "output", "model", "video", "stages", "groups", "run", "use", "gpus"]
 KEYS += ["with", "replicas", "assign", "seed", "window", "hang_s", "read", "write", "weights", "x"]
-MORE_KEYS = [*KEYS, '"a\\nb"', '"\\ud800"', "? [1]", "7", "null", "''", "k" * 400, "<<", "é"]
+MORE_KEYS = [*KEYS, '"a\\nb"', '"\\ud800"', "? [1]", "7", "null", "''", "k" * 400, "<<", "\u00e9"]
 
 
 class Surface:

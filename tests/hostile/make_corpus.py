@@ -68,7 +68,7 @@ def _messages() -> dict[str, bytes]:
         "handle_beyond_its_slot": encode(ready_message(handles={"x": wide})),
         "item_before_the_first": msgspec.msgpack.encode(tree | {"item": -1}),
         "item_behind_the_last": encode(ready_message(item=8)),
-        "no_utf8": encode(ready_message(stage="é")).replace("é".encode(), b"\xff\xfe"),
+        "no_utf8": encode(ready_message(stage="\u00e9")).replace("\u00e9".encode(), b"\xff\xfe"),
         "stage_of_another_worker": encode(ready_message(stage="write")),
         "whole": encode(ready_message()),
     }

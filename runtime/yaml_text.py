@@ -123,6 +123,8 @@ def parse_yaml(text: str) -> object:
         raise ConfigError(
             f"line {line}: the character #x{error.character:04x} is not allowed"
         ) from error
+    except ConfigError:  # the loader's own, and a ValueError
+        raise
     except _BROKEN_VALUES as error:
         raise ConfigError(f"broken value: {error}") from error
     except RecursionError as error:

@@ -6,7 +6,7 @@ direction. `asked` numbers the deaths of a run, so that an answer finds its ques
 
 from __future__ import annotations
 
-from ipc.message import Message
+from ipc.message import Index, IndexOrNone, Message, Name
 from ipc.records import DeadWorker, ItemAttempt, ItemPlace, Peer, PoolAddress, TensorPlace
 
 # --- supervisor -> worker -------------------------------------------------------------------------
@@ -18,7 +18,7 @@ class PeerDied(Message, frozen=True):
     From here on nothing is sent to them until `MeetPeer`.
     """
 
-    asked: int
+    asked: IndexOrNone
     dead: tuple[DeadWorker, ...]  # none: only say what you hold
 
 
@@ -29,7 +29,7 @@ class DropItems(Message, frozen=True):
     comes when nothing here runs with their tensors any more.
     """
 
-    asked: int
+    asked: IndexOrNone
     dead: tuple[DeadWorker, ...]
     items: tuple[ItemAttempt, ...]  # the attempt that is to come
     pools: tuple[str, ...]  # of the dead, on GPUs: to be closed before the answer
@@ -41,8 +41,8 @@ class FreeItems(Message, frozen=True):
     items: tuple[ItemAttempt, ...]  # nobody has slots of older attempts of these any more
     passed: tuple[ItemPlace, ...]  # of these, `stages` that come before `position` have let go
     stages: tuple[str, ...]  # of the dead
-    oldest: int  # of all items before this one everybody has let go
-    finished: tuple[int, ...]  # and of these
+    oldest: Index  # of all items before this one everybody has let go
+    finished: tuple[Index, ...]  # and of these
 
 
 class MeetPeer(Message, frozen=True):
@@ -69,19 +69,19 @@ class Held(Message, frozen=True):
     Of each only the furthest: here, or sent on. The one that is furthest of all workers' is true.
     """
 
-    asked: int
+    asked: IndexOrNone
     items: tuple[ItemPlace, ...]
 
 
 class ItemsDropped(Message, frozen=True):
     """worker -> supervisor: nothing here is of older attempts, or in the pools that were named."""
 
-    asked: int
+    asked: IndexOrNone
 
 
 class PeerMet(Message, frozen=True):
     """worker -> supervisor: the pools of `peer` are open here."""
 
-    peer: str
-    peer_incarnation: int
+    peer: Name
+    peer_incarnation: Index
     error: str  # why they are not; "" = they are

@@ -25,9 +25,9 @@ from pydantic import (
 
 from runtime.config_files import CONFIGS, PROJECT, find_config, read_config, shown
 from runtime.config_types import (
-    Count,
     CountOrAuto,
     Keywords,
+    Replicas,
     Require,
     Seconds,
     StageName,
@@ -66,7 +66,7 @@ class StageConfig(_Part):
     gpus: tuple[Annotated[int, Strict(), Field(ge=0)], ...] = Field(
         default=(), description="One replica for each GPU named here; none: it runs on the CPU."
     )
-    replicas: Count = Field(default=1, description="Workers of a CPU stage.")
+    replicas: Replicas = Field(default=1, description="Workers of a CPU stage.")
     assign: Literal["least_loaded", "round_robin"] = Field(
         default="least_loaded", description="Which replica gets the next item."
     )
@@ -284,7 +284,7 @@ def _with_weights(keywords: Keywords, folder: Path) -> Keywords:
     if not isinstance(weights, str) or weights.startswith("random:"):
         return keywords
     for start in (Path.cwd(), folder, PROJECT):
-        if (start / weights).exists():
+        if os.path.exists(start / weights):  # False, not an error, for a name that is too long
             return {**keywords, "weights": os.path.normpath(start / weights)}
     return keywords
 

@@ -34,6 +34,9 @@ class RunpipeError(Exception):
 class ConfigError(RunpipeError, ValueError):
     """The configuration cannot work; the message says where, and what to write instead."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
 
 class PlanError(ConfigError):
     """The pipeline cannot work on this host; the message has the numbers."""
@@ -41,6 +44,9 @@ class PlanError(ConfigError):
 
 class JournalError(RunpipeError):
     """A journal is damaged, is none, or is in use; the message names the file."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class JournalDamaged(JournalError):
@@ -138,6 +144,12 @@ def bounded(text: str, max_chars: int) -> str:
         half = max_chars // 2
         text = f"{text[:half]} [{len(text) - 2 * half} characters left out] {text[-half:]}"
     return text.encode(errors="backslashreplace").decode()
+
+
+def one_line(text: str) -> str:
+    """Return `text` as one line that a terminal can show: it quotes what a file may have said."""
+    shown = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    return bounded("".join(shown), MAX_ERROR_CHARS)
 
 
 class Terminated(KeyboardInterrupt):

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,21 +21,21 @@ from types import TracebackType
 
 import zmq
 
-from ipc.channel import MAX_PATH_BYTES, Inbox, Outbox, Watch
-from ipc.errors import PeerLost, WouldBlock
+from ipc.channel import Inbox, Outbox, Watch
+from ipc.errors import PeerLost, ProtocolError, WouldBlock
 from ipc.messages import AnyMessage, Heartbeat
 from ipc.setup_messages import Loaded, SetupFailed, Started
 from runtime.crew import M, Questions
-from runtime.errors import ConfigError, WorkerDied, WorkerHung
+from runtime.errors import ConfigError, RunpipeError, WorkerDied, WorkerHung
 from runtime.failures import setup_failure
 from runtime.logs import log_path
 from runtime.process import WorkerProcess, start_process
+from runtime.socket_folder import make_socket_folder
 from runtime.stopping import ask_to_stop
 from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
 
-LONGEST_NAME = len("/999999.pulse")  # of a socket
 START_S = 60.0  # how long a worker that has not loaded may be silent, whatever `hang_s` is
 LAST_WORDS_S = 0.1  # how long a dead worker's last message may still be under way
 
@@ -59,14 +58,8 @@ class Fleet:
         self._num_started: Counter[str] = Counter()
         self._last_words: float | None = None  # until when a dead worker's are waited for
         with ExitStack() as stack:
-            folder = Path(tempfile.mkdtemp(prefix="rp-"))  # short, and 0700
-            stack.callback(shutil.rmtree, folder)
-            if len(os.fsencode(folder)) + LONGEST_NAME > MAX_PATH_BYTES:
-                raise ConfigError(
-                    f"{tempfile.gettempdir()}: too long a path for the sockets in it; "
-                    "set TMPDIR to a shorter one, such as /tmp"
-                )
-            self._folder = folder
+            self._folder = make_socket_folder()
+            stack.callback(shutil.rmtree, self._folder)
             self._zmq_context = stack.enter_context(zmq.Context())
             self._inbox = stack.enter_context(Inbox(self._zmq_context, self._new_endpoint()))
             self._watch, self._watch_inbox = Watch(self._inbox), Watch(self._inbox)
@@ -214,6 +207,8 @@ class Fleet:
                 return self._inbox.receive()
             except WouldBlock:
                 pass
+            except ProtocolError as error:  # to drop it might be to wait for it for ever
+                raise RunpipeError(f"not from a worker: {error}") from error
             self._check_heartbeats()  # only now: a supervisor that was stopped reads first
             dead = self._watch.wait(timeout_s=self._until(deadline))
             if self._woken in dead:

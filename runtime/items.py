@@ -15,9 +15,12 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ipc.errors import ProtocolError
 from ipc.messages import ItemAdmitted, ItemReady, SlotFreed
 from ipc.setup_messages import OpenJob
+from runtime.border import Border
 from runtime.hosted import Hosted
+from runtime.item_queue import ItemQueue
 from runtime.item_run import Helps, Run, as_ready
 from runtime.ledger import Ledger
 from runtime.memory import JobMemory
@@ -51,23 +54,15 @@ class JobItems:
         send: Send,
         gpu: GpuQueue | None = None,
     ) -> None:
-        self._identity = identity
-        self._hosted = hosted
+        self._identity, self._hosted = identity, hosted
         self._ledger, self._meter, self._trace = ledger, meter, trace
         self._send, self._gpu = send, gpu
         self._path = path = JobPath(job)
+        self._queue = ItemQueue()
         ledger.open(job.window)
         self._note = UnderWay(job.under_way)
-        self._memory = JobMemory(
-            identity["sender"],
-            job.pools,
-            job.owners,
-            job.places,
-            {stage.stage.library for stage in hosted.values()},
-            gpu.pools if gpu else None,
-        )
-        if gpu is not None:
-            gpu.make_ready(self._memory, hosted, trace)
+        self._border = Border(job, {name: stage.reads for name, stage in hosted.items()})
+        self._memory = self._open_memory(job)
         self._outgoing = Outgoing(
             job,
             path,
@@ -85,12 +80,12 @@ class JobItems:
             outgoing=self._outgoing,
             ledger=ledger,
             send=send,
+            border=self._border,
             under_way=lambda: [run.done for run in self._under_way],
-            drop_old=self._drop_old,
+            drop_old=self._queue.drop,
         )
         self._sink = SinkItems.of(job, path, hosted, identity=identity, ledger=ledger, send=send)
         self._helps = Helps(self._sink, ledger.tell, trace.part)
-        self._queue: dict[tuple[int, int, int], ItemReady] = {}  # (-position, item, attempt)
         self._under_way: deque[Run] = deque()  # the first one runs, the others are queued
         self._upstream = ", ".join(path.feeding(hosted)) or "the oldest item to be durable"
         last, nbytes = max(hosted, key=path.position), gpu.nbytes if gpu else 0
@@ -98,20 +93,38 @@ class JobItems:
         meter.start(job.job, identity["sender"], last, transports=transports, gpu_bytes=nbytes)
         self._idle_since = time.monotonic()
 
+    def _open_memory(self, job: OpenJob) -> JobMemory:
+        memory = JobMemory(
+            self._identity["sender"],
+            job.pools,
+            job.owners,
+            job.places,
+            {stage.stage.library for stage in self._hosted.values()},
+            self._gpu.pools if self._gpu else None,
+        )
+        if self._gpu is not None:
+            self._gpu.make_ready(memory, self._hosted, self._trace)
+        return memory
+
     def admit(self, message: ItemAdmitted) -> None:
         """Take an item at the start of its life."""
         self.take(as_ready(message, self._path.source))
 
     def take(self, ready: ItemReady) -> None:
-        """Queue an item for the stage it names, unless this attempt of it counts no more."""
-        item, attempt, position = ready.item, ready.attempt, self._path.position(ready.stage)
-        if self.replay.is_old(item, attempt):
+        """Queue an item for the stage it names, unless this attempt of it counts no more.
+
+        Raises:
+            ProtocolError: it is none of ours, or here already.
+        """
+        if self.replay.is_old(ready.item, ready.attempt) or self.replay.is_of_the_dead(ready):
             return
+        self._border.check(ready)
+        item, attempt, position = ready.item, ready.attempt, self._path.position(ready.stage)
         self._ledger.take(item, attempt, position)
         if attempt and self._is_second_copy(ready):
             self._outgoing.let_go(ready.stage, self._hosted[ready.stage].reads, ready)
             return
-        self._queue[-position, item, attempt] = ready
+        self._queue.put(position, ready)
 
     def _is_second_copy(self, ready: ItemReady) -> bool:
         """Whether the sink has the item already, and this is of a worker that was thought lost."""
@@ -128,24 +141,16 @@ class JobItems:
         if not self.replay.is_old(message.item, message.attempt):
             self._outgoing.freed(message)
 
-    def _drop_old(self) -> None:
-        """Another worker is dead, and attempts that were announced make others old."""
-        self._queue = {
-            key: ready for key, ready in self._queue.items() if not self.replay.is_old(*key[1:])
-        }
-
     def run_next(self) -> bool:
         """Run the item whose turn it is, or queue it on the GPU; False if nothing can be done."""
-        key = min(self._queue, default=None)  # nearly always its turn, and quickly found
-        if key is not None and not self._is_turn(key):
-            key = min((key for key in self._queue if self._is_turn(key)), default=None)
-        if key is None or not self._has_room(self._hosted[self._queue[key].stage]):
+        ready = self._queue.first(self._is_turn)
+        if ready is None or not self._has_room(self._hosted[ready.stage]):
             if not self._under_way:
                 what, item = self._waits_for()
                 self._ledger.wait(what if item < 0 else f"{what} {item}")
                 self._trace.wait(what, item, self._idle_since)
             return False
-        ready = self._queue.pop(key)
+        self._queue.take(self._path.position(ready.stage), ready)
         hosted = self._hosted[ready.stage]
         if ready.failed and not isinstance(hosted.stage, Sink):
             self._pass_on(hosted, ready, ready.failed)
@@ -172,25 +177,25 @@ class JobItems:
 
         Raises:
             GpuLost: it has failed at one, and cannot be used any more.
+            ProtocolError: there is none.
         """
-        assert self._gpu is not None, "only a GPU worker is woken"
+        if self._gpu is None:
+            raise ProtocolError("only a GPU worker is woken")
         for run in self._gpu.done():
             assert run is self._under_way[0], "one stream, one order"
             self._end()
 
-    def _is_turn(self, key: tuple[int, int, int]) -> bool:
+    def _is_turn(self, ready: ItemReady) -> bool:
         """Whether the item can run: a sink takes its items in order, all others need slots.
 
         Only in the pools that the stage writes: who asked for more would wait for items that wait
         for this one. The window has a slot for every item in it, but the last `SlotFreed` of a
         finished item may still be on its way when the supervisor has admitted another for it.
         """
-        position, item, attempt = key
-        if self._sink is not None and -position == self._path.position(self._path.sink):
-            return item == self._sink.next_item()
-        ready = self._queue[key]
+        if self._sink is not None and ready.stage == self._path.sink:
+            return ready.item == self._sink.next_item()
         writes = () if ready.failed else self._hosted[ready.stage].writes
-        return self._memory.can_lease(item, attempt, writes)
+        return self._memory.can_lease(ready.item, ready.attempt, writes)
 
     def _has_room(self, hosted: Hosted) -> bool:
         """Whether a run can start now: what does not go to the GPU waits until that is done."""
@@ -244,7 +249,7 @@ class JobItems:
         if not run.failed and not queued.leaving and self._outgoing.stays(hosted.name):
             run.is_passed_on = True
             onward = self._outgoing.onward(hosted.name, run.done, failed="")
-            self._queue[-self._path.position(onward.stage), onward.item, onward.attempt] = onward
+            self._queue.put(self._path.position(onward.stage), onward)
 
     def _end(self) -> None:
         """The first run under way is done: tell everyone, and begin the next one."""

@@ -122,7 +122,7 @@ class JobPools:
         return Opening(
             pools=tuple(address for key, address in pools.items() if key in mine),
             owners={address.name: owner for address in pools.values()},
-            places={address.name: self._plans[key].places for key, address in pools.items()},
+            places={a.name: self._plans[key].places for key, a in pools.items() if key in mine},
         )
 
     def _read_by(self, worker: str) -> list[Key]:

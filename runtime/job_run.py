@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
 from types import TracebackType
 
 from ipc.messages import AnyMessage, ItemAdmitted, ItemFailed, ItemsDurable, ItemWritten
@@ -65,24 +64,21 @@ class JobRun:
 
         Args:
             config: of the pipeline.
-            fleet: whose workers are prepared for the job.
+            fleet: whose workers are prepared.
             opened: the job.
             tally: is told of the items.
             trace: of the run.
             number: of the job, from 1.
             durable: items that are finished already.
-            is_draining: whether nothing new is to begin.
+            is_draining: nothing new is to begin.
         """
-        self._is_draining = is_draining
         self._config, self._fleet, self._opened = config, fleet, opened
         self._tally, self._trace, self._number = tally, trace, number
+        self._is_draining, self._durable = is_draining, frozenset(durable)
         self._plan = plan = opened.plan
-        self.admission = Admission(
-            num_items=plan.num_items, window=plan.window, durable=runs_of(sorted(durable))
-        )
-        self._durable = frozenset(durable)  # before anything ran
-        self._exit = ExitStack()
-        self._pools = self._exit.enter_context(JobPools(plan, fleet, number))
+        before = runs_of(sorted(durable))
+        self.admission = Admission(num_items=plan.num_items, window=plan.window, durable=before)
+        self._pools = JobPools(plan, fleet, number)
         self._in_job = {worker.name for worker in plan.workers}
         self._restarts = Restarts(
             fleet,
@@ -266,7 +262,7 @@ class JobRun:
 
     def close(self) -> None:
         """Give the memory up. Safe to call twice."""
-        self._exit.close()
+        self._pools.close()
 
     def __enter__(self) -> JobRun:
         """Return the run of the job."""

@@ -23,10 +23,10 @@ import msgspec
 from ipc.records import FileSum
 from runtime.atomic import sync_folder
 from runtime.errors import JournalDamaged
-from runtime.files import file_sum
+from runtime.files import file_sum, is_inside
 from runtime.row_file import RowFile
 
-MAX_ITEMS = 2**31  # `done` takes a byte an item
+MAX_ITEMS = 2**26  # `done` takes a byte an item; at one frame pair an item two weeks of video
 
 ItemIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_ITEMS)]
 
@@ -40,6 +40,14 @@ class DurableRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     counts: dict[str, int]  # {"frame pairs": 8, "scene cuts": 1}
     units: int = 0  # really done in these items
     failed: tuple[tuple[ItemIndex, str], ...] = ()  # why some of them are not whole
+
+    def __post_init__(self) -> None:
+        """Refuse, of a row that is read, what no run records."""
+        if len(self.items) != len(self.attempts):
+            raise ValueError(f"{len(self.items)} items and {len(self.attempts)} attempts")
+        for file in self.files:
+            if not is_inside(file.path):
+                raise ValueError(f"file {file.path!r} is not in its run directory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +132,15 @@ class Journal:
 
     @property
     def fingerprint(self) -> dict[str, object]:
-        """What the results of this run depend on, as given to `create`."""
-        found: dict[str, object] = json.loads(self._rows.first())
-        return found
+        """What the results of this run depend on, as given to `create`.
+
+        Raises:
+            JournalError: it is no JSON object.
+        """
+        try:
+            return _fingerprints.decode(self._rows.first())
+        except _UNREADABLE as error:
+            raise JournalDamaged(f"{self.path}: its fingerprint cannot be read: {error}") from error
 
     def record(self, row: DurableRow) -> None:
         """Write down that the items of `row` are durable; they are when this returns.
@@ -136,7 +150,6 @@ class Journal:
         Raises:
             JournalError: the disk is full or broken.
         """
-        assert len(row.items) == len(row.attempts), row
         started = time.monotonic()
         self._rows.append(msgspec.json.encode(row, order="deterministic"))
         took, stats = time.monotonic() - started, self._stats
@@ -156,7 +169,7 @@ class Journal:
         for number, payload in self._rows.newest():
             try:
                 yield number, _decoder.decode(payload)
-            except msgspec.MsgspecError as error:
+            except _UNREADABLE as error:
                 raise JournalDamaged(
                     f"{self.path}: row {number} cannot be read: {error}"
                 ) from error
@@ -238,4 +251,7 @@ def _problem(work_dir: Path, file: FileSum) -> str:
     return "" if found == file else f"{file.path} has changed"
 
 
+# The latter two of text that is no UTF-8, and of arrays in arrays without end.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decoder = msgspec.json.Decoder(DurableRow)
+_fingerprints = msgspec.json.Decoder(dict[str, object])

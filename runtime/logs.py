@@ -115,13 +115,15 @@ def worker_logs(worker: str, *, verbosity: int = 0) -> Iterator[None]:
 
 
 def log_path(run_dir: Path, process: str) -> Path:
-    """Return where `process` ("supervisor", "encode+decode/0") logs, and make the folder.
+    """Return where `process` ("supervisor", "encode+decode/0") logs, and make folder and file.
 
     Open it for appending: all incarnations of a worker write to one file.
     """
     folder = run_dir / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{process.replace('/', '.')}.log"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{process.replace('/', '.')}.log"
+    path.touch(mode=0o644)  # whatever the umask is: nobody else may write into a run
+    return path
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from ipc.replay_messages import (
     UnmapPools,
 )
 from ipc.setup_messages import OpenJob
+from runtime.border import Border
 from runtime.ledger import Ledger
 from runtime.memory import JobMemory
 from runtime.newest import Newest
@@ -38,8 +39,9 @@ class ReplaySide:
         outgoing: Outgoing,
         ledger: Ledger,
         send: Send,
+        border: Border,
         under_way: Callable[[], Iterable[ItemReady]],
-        drop_old: Callable[[], None],
+        drop_old: Callable[[Callable[[int, int], bool]], None],
     ) -> None:
         """Begin with the attempts that the job's opening tells of.
 
@@ -50,15 +52,18 @@ class ReplaySide:
             outgoing: of the job.
             ledger: of the worker.
             send: to a worker.
+            border: of the job.
             under_way: what runs.
             drop_old: takes what `is_old` from the queue.
         """
         self._send, self._under_way, self._drop_old = send, under_way, drop_old
+        self._border = border
         self._identity, self._window, self._path = identity, job.window, job.path
         self._memory, self._outgoing, self._ledger = memory, outgoing, ledger
         self._newest = Newest(job.window)
         self._newest.raise_to(_attempts(job.attempts))
         self._dropping: list[DropItems] = []  # not answered yet
+        self._refused: set[str] = set()  # pools that could not be opened
         for peer in job.peers:
             if peer.endpoint:
                 ledger.meet(peer.worker, peer.incarnation)
@@ -69,6 +74,12 @@ class ReplaySide:
     def is_old(self, item: int, attempt: int) -> bool:
         """Whether this attempt of the item counts no more."""
         return bool(self._newest) and self._newest.is_old(item, attempt)
+
+    def is_of_the_dead(self, ready: ItemReady) -> bool:
+        """Whether a worker sent it whose pools could not be opened: it is dead, the item lost."""
+        return bool(self._refused) and any(
+            handle.pool in self._refused for handle in ready.handles.values()
+        )
 
     def handle(self, message: DropItems | FreeItems | MeetPeer | UnmapPools) -> None:
         """Do what a message asks, and answer."""
@@ -91,7 +102,7 @@ class ReplaySide:
             self._ledger.lose(one.worker, one.incarnation)
         self._outgoing.lose([one.worker for one in message.dead], self._newest.is_old)
         self._dropping.append(message)
-        self._drop_old()
+        self._drop_old(self.is_old)
         self.tell_dropped()
 
     def tell_dropped(self) -> None:
@@ -125,9 +136,11 @@ class ReplaySide:
         """
         peer, error = message.peer, ""
         try:
+            self._border.meet(message)
             self._memory.meet(message.pools, message.owners, message.places)
         except IpcError as problem:
             error = str(problem)
+            self._refused.update(message.owners)
             logger.warning("not met peer=%s: %s", peer.worker, error)
         else:
             if self._ledger.meet(peer.worker, peer.incarnation):

@@ -20,7 +20,10 @@ from runtime.errors import JournalDamaged, JournalEmpty, JournalError
 APPLICATION_ID = 0x72756E70  # "runp", in the file's header
 FORMAT = 1  # +1 when the rows of before can no longer be read
 
+MAX_ROW_BYTES = 2**26  # a larger one is no row of ours
 _CHECKSUM_BYTES = 16
+_HEADER_BYTES, _MAGIC = 100, b"SQLite format 3\0"
+_VERSIONS, _WAL_VERSIONS = slice(18, 20), b"\2\2"  # of who may write and read it
 _SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the latter quotes a damaged schema
 _SCHEMA = (
     "CREATE TABLE rows (id INTEGER PRIMARY KEY, payload BLOB NOT NULL, checksum BLOB NOT NULL)"
@@ -71,6 +74,7 @@ class RowFile:
         """
         if not path.is_file():
             raise JournalError(f"{path}: no such journal; nothing can be resumed from here")
+        _check_before_opening(path)
         rows = cls(path, _connect(path))
         try:
             rows._check()
@@ -131,10 +135,21 @@ class RowFile:
             raise JournalDamaged(f"{self.path}: is an SQLite file, but no journal of a run")
         if form != FORMAT:
             raise JournalDamaged(f"{self.path}: has format {form}, and this version reads {FORMAT}")
+        self._check_schema()
         (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise JournalDamaged(f"{self.path}: is damaged: {' '.join(verdict.split())}")
         self._check_rows()
+
+    def _check_schema(self) -> None:
+        """Refuse all but our one table: a view may run for ever, a trigger undo what is written."""
+        found = self._connection.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
+        if ("table", "rows", _SCHEMA) not in found:
+            raise JournalDamaged(f"{self.path}: is damaged: no such table: rows")
+        if len(found) > 1:
+            raise JournalDamaged(
+                f"{self.path}: is no journal of a run: {len(found) - 1} more in it"
+            )
 
     def _check_rows(self) -> None:
         wanted = 0
@@ -160,9 +175,33 @@ class RowFile:
         return int(value)
 
 
+def _check_before_opening(path: Path) -> None:
+    """Refuse what SQLite would act upon before anything of it can be looked at.
+
+    It would make a write-ahead log of any SQLite file, follow links to write elsewhere, and undo by
+    a rollback journal, which no run leaves: that can name other files, to be deleted.
+    """
+    beside = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
+    for each in beside:
+        if each.is_symlink():
+            raise JournalError(f"{each}: is a symbolic link, which no run makes")
+    if beside[-1].exists():
+        raise JournalError(f"{beside[-1]}: is a rollback journal, which no run leaves")
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be read: {error.strerror}") from error
+    if header.startswith(_MAGIC) and header[_VERSIONS] != _WAL_VERSIONS:
+        raise JournalError(f"{path}: is an SQLite file, but no journal of a run")
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=0, isolation_level=None)
     try:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # first: then WAL needs no -shm file
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a row outlives a power cut

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runtime.errors import ConfigError
 
+PRIVATE = 0o700
 MAX_OF_ONE_SECOND = 1000  # runs that start in one folder
 WORKERS = "workers.json"  # the process of each worker
 ORPHANS_S = 10.0  # how long a worker may outlive its supervisor; two seconds are its own rule
@@ -40,7 +41,10 @@ def make_run_dir(wanted: Path | None, *, pipeline: str) -> tuple[Path, bool]:
 
 def _make(path: Path) -> bool:
     try:
-        path.mkdir(parents=True, mode=0o700)
+        for parent in reversed(path.parents):
+            if not parent.exists():
+                parent.mkdir(mode=PRIVATE, exist_ok=True)
+        path.mkdir(mode=PRIVATE)
     except OSError as error:
         if path.is_dir():
             return False

@@ -7,11 +7,11 @@ it. Imports no model or media library: stages bring theirs.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import logging
 import os
 import signal
+import sys
 import traceback
 from contextlib import ExitStack
 
@@ -34,13 +34,14 @@ from ipc.setup_messages import (
     TryPools,
 )
 from runtime.ahead import Ahead
-from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
+from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded, one_line
 from runtime.gpu_side import GpuSide
 from runtime.items import JobItems
 from runtime.ledger import Ledger
 from runtime.logs import worker_logs
 from runtime.meter import Meter
 from runtime.outgoing import SUPERVISOR
+from runtime.parent import die_with
 from runtime.path import Identity
 from runtime.pulse import Pulse
 from runtime.replay_side import answer_without_job
@@ -50,7 +51,7 @@ from stages.base import UserError
 
 logger = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1
+EXIT_PROTOCOL = 4
 OTHERS = "the other workers"
 
 
@@ -187,6 +188,8 @@ class Worker:
                 return self._steps.answer(message)
 
     def _open(self, message: OpenJob) -> JobOpened:
+        if self._job is not None:
+            raise ProtocolError("a job is open already")
         for peer in message.peers:
             if peer.worker != self._name and peer.endpoint:
                 self._connect(peer)
@@ -258,13 +261,6 @@ class Worker:
             outbox.close()
 
 
-def _die_with(parent_pid: int) -> None:
-    """Be killed when the thread that started us ends; only that stops a stopped process too."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        raise SystemExit("the supervisor is gone")
-
-
 def main() -> None:
     """Run a worker. Started by the supervisor, not by people."""
     parser = argparse.ArgumentParser(prog="runtime.worker", description=main.__doc__)
@@ -278,7 +274,7 @@ def main() -> None:
     parser.add_argument("--modules", default="", help="of its stages, to be imported at once: a,b")
     parser.add_argument("--opens-gpu", action="store_true", help="at once, before it is told to")
     arguments = parser.parse_args()
-    _die_with(arguments.parent_pid)
+    die_with(arguments.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
     Ahead(list(filter(None, arguments.modules.split(","))), opens_gpu=arguments.opens_gpu).start()
     worker = Worker(
@@ -289,7 +285,11 @@ def main() -> None:
     )
     with worker_logs(arguments.name, verbosity=arguments.verbosity):
         logger.info("started worker=%s pid=%d", arguments.name, os.getpid())
-        worker.run(parent_fd=arguments.parent_fd)
+        try:
+            worker.run(parent_fd=arguments.parent_fd)
+        except ProtocolError as error:  # the line says it all: the fault lies with who sent it
+            logger.error("broken protocol: %s", one_line(str(error)))
+            sys.exit(EXIT_PROTOCOL)
     gc.freeze()  # the process ends: nobody needs to look through all that torch has made
 
 

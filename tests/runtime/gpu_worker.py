@@ -23,7 +23,7 @@ from tests import fake_torch
 from tests.fakes import Facts, Meta
 from tests.waiting import wait_until
 
-WIDTH, NUM_SLOTS = 64, 8
+WIDTH, NUM_SLOTS, NUM_ITEMS = 64, 8, 100
 NBYTES = align(4 * WIDTH)
 
 
@@ -166,7 +166,7 @@ class GpuWorker:
             peers=tuple(peers),
             round_robin=(),
             items_per_segment=2,
-            num_items=NUM_SLOTS,
+            num_items=NUM_ITEMS,
             window=NUM_SLOTS,
             durable=(),
             attempts=(),

@@ -6,7 +6,7 @@ import pytest
 
 from ipc.messages import ItemFailed, ItemsDurable, ItemWritten
 from ipc.records import ItemAttempt, JobUsage, StageDescription, StageTensor
-from ipc.setup_messages import JobClosed, JobOpened
+from ipc.setup_messages import CloseJob, JobClosed, JobOpened
 from runtime.host import Host
 from runtime.plan import make_plan, plan_workers
 from runtime.run_trace import RunTrace
@@ -38,13 +38,9 @@ class PlayedFleet:
         assert kind is JobOpened, "nothing was done that could be joined"
         return dict.fromkeys(questions)
 
-    def gather(self, kind, workers):
-        assert kind is JobClosed
-        closed = JobClosed(sender="", incarnation=0, usage=JobUsage())
-        return dict.fromkeys(workers, closed)
-
     def send(self, worker, message):
-        pass
+        if isinstance(message, CloseJob):
+            self.script.append(JobClosed(sender=worker, incarnation=0, usage=JobUsage()))
 
     def receive(self, *, deadline=None):
         return self.script.pop(0) if self.script else None

@@ -145,7 +145,9 @@ def test_a_terminal_that_stands_still_stops_nobody(tmp_path):
 
 
 def test_a_full_disk_under_the_log_is_said_once_and_ends_nothing(tmp_path, capfd):
-    log_path(tmp_path, "supervisor").symlink_to("/dev/full")
+    path = log_path(tmp_path, "supervisor")
+    path.unlink()
+    path.symlink_to("/dev/full")
     with supervisor_logs(tmp_path):
         for _line in range(3):
             logger.warning("died")

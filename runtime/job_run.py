@@ -232,13 +232,27 @@ class JobRun:
             RunpipeError: a worker cannot be had back.
         """
         sink = self._plan.workers_of(self._plan.path[-1])[0]
-        finish = Finish(**ME, num_items=self._plan.num_items)
-        while True:
+        finished, asked = None, -1  # which incarnation was
+        while finished is None or self._recovery.is_busy:
             try:
-                return self._fleet.ask(Finished, {sink: finish})[sink].warnings
+                if not self._restarts.is_away(sink) and asked != self._incarnation(sink):
+                    asked = self._incarnation(sink)
+                    self._fleet.send(sink, Finish(**ME, num_items=self._plan.num_items))
+                self._restarts.act()
+                message = self._fleet.receive(deadline=self._restarts.deadline)
             except (WorkerDied, WorkerHung) as error:
                 self._recovery.died(error.worker, error)
-            self.run_items()
+                continue
+            if isinstance(message, Finished):
+                finished = message
+            elif isinstance(message, SetupFailed) and message.what == Finish.__name__:
+                raise setup_failure(message)
+            elif message is not None:
+                self._hear(message)
+        return finished.warnings
+
+    def _incarnation(self, worker: str) -> int:
+        return self._fleet.workers[worker].incarnation
 
     def close_job(self) -> dict[str, JobClosed]:
         """Have everyone let go of it, and say what it has cost; who dies now is not missed."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from ipc.errors import ProtocolError
 from ipc.host import HostPool, MappedPool
 from ipc.messages import ItemAdmitted, ItemReady, SlotFreed
-from ipc.records import Peer, StageUse, TensorHandle, TensorPlace
+from ipc.records import Peer, PoolAddress, StageUse, TensorHandle, TensorPlace
 from ipc.setup_messages import OpenJob
 from runtime.errors import one_line
 from runtime.hosted import build, pack
@@ -17,6 +17,7 @@ from runtime.ledger import Ledger
 from runtime.meter import Meter
 from runtime.path import Identity
 from runtime.trace import Recorder
+from runtime.under_way import Notes
 from stages.base import Job
 from tests.fakes import Facts, Meta
 from tests.hostile.configs import check_line
@@ -39,7 +40,9 @@ class LocalJob:
         job = Job(input="in", output="out", work_dir=str(folder))
         facts = Facts(job=job, num_items=NUM_ITEMS, width=WIDTH)
         self._hosted = {"add": build(_use())}
-        self._message = _open_job([pool.address for pool in self._pools], pack(facts))
+        notes = stack.enter_context(Notes("add/0"))
+        addresses = [pool.address for pool in self._pools]
+        self._message = _open_job(addresses, pack(facts), notes.address)
         self._sent: list[str] = []
         for pool in self._pools:
             stack.callback(pool.close)
@@ -102,7 +105,7 @@ def _use() -> StageUse:
     return StageUse(name="add", use="tests.fakes:Add", defaults=pack({}), options=pack({}))
 
 
-def _open_job(addresses, facts: bytes) -> OpenJob:
+def _open_job(addresses, facts: bytes, notes: PoolAddress) -> OpenJob:
     places = {
         "in": (_place("x", ("add",)),),
         "out": (_place("y", ("write",)),),
@@ -124,7 +127,10 @@ def _open_job(addresses, facts: bytes) -> OpenJob:
         round_robin=(),
         items_per_segment=1,
         num_items=NUM_ITEMS,
+        window=NUM_ITEMS,
         durable=(),
+        attempts=(),
+        under_way=notes,
         trace=(),
     )
 

@@ -13,8 +13,9 @@ import pytest
 import zmq
 
 from ipc.message import MAX_MESSAGE_BYTES
-from ipc.messages import Heartbeat, Held, PeerDied, SlotFreed, Stop, Woken, encode
-from ipc.records import JobUsage
+from ipc.messages import Heartbeat, SlotFreed, Stop, Woken, encode
+from ipc.records import DeadWorker, JobUsage
+from ipc.replay_messages import Held, PeerDied
 from ipc.setup_messages import CloseJob, Finish, Prepare, Started
 from runtime.errors import RunpipeError
 from runtime.fleet import Fleet
@@ -25,6 +26,7 @@ from tests.hostile.cases import NUM_NIGHTLY
 from tests.hostile.local_job import ready_message
 from tests.hostile.messages import good_message
 from tests.hostile.mutate import damaged
+from tests.waiting import wait_until
 
 ME = {"sender": "supervisor", "incarnation": 0}
 ADD = "add/0"
@@ -91,10 +93,10 @@ OUT_OF_PLACE = {
     "slot of no job": SlotFreed(**ME, pool="p", slot=0, item=0, attempt=0, reader="r"),
     "woken": Woken(**ME),
     "close": CloseJob(**ME),
-    "finish": Finish(**ME, items=(1,)),
+    "finish": Finish(**ME, num_items=1),
     "prepare": Prepare(**ME, facts=b"\xc1", size=2**61),
-    "answer": Held(**ME, dead="", items=()),
-    "small thread's": PeerDied(**ME, worker="", dead=-1),
+    "answer": Held(**ME, asked=-1, items=()),
+    "small thread's": PeerDied(**ME, asked=-1, dead=()),
 }
 
 
@@ -149,9 +151,12 @@ def test_a_small_thread_leaves_out_what_it_is_not_asked(fleet, push, tmp_path):
         endpoint = f"{running.workers[ADD].endpoint}.pulse"
         push(endpoint, b"\xc1")
         push(endpoint, encode(Stop(**ME)))
-        running.send_pulse(ADD, PeerDied(**ME, worker="x/0", dead=0))
+        running.send_pulse(
+            ADD, PeerDied(**ME, asked=7, dead=(DeadWorker(worker="x/0", incarnation=0),))
+        )
         answer = running.receive(deadline=time.monotonic() + TIMEOUT_S)
-        assert answer == Held(sender=ADD, incarnation=0, dead="x/0", items=())
+        assert answer == Held(sender=ADD, incarnation=0, asked=7, items=())
+        wait_until(lambda: log_of(tmp_path).count("dropped by") == 2)
         code, log = ended(running, tmp_path)
     assert code == 0
     assert "dropped by the small thread: bad message of 1 bytes: " in log

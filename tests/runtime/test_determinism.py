@@ -7,7 +7,6 @@ from runtime.pipeline import Pipeline
 from tests.hashing import ALL
 
 NUM_ROWS, ROWS = 24, 4
-NEEDS_REPLAY = pytest.mark.xfail(strict=True, reason="a worker's death ends the run")
 
 
 @pytest.fixture
@@ -61,13 +60,11 @@ def test_a_stage_that_depends_on_its_place_in_a_window_is_found_out(hashes, of):
     assert is_equal is (of in ("", "attempt"))
 
 
-@NEEDS_REPLAY
 def test_a_replayed_item_sees_the_same_but_for_its_attempt(hashes):
     of = ALL.removesuffix(" attempt")
     assert hashes(of=of, killed_at=2) == hashes(of=of)
 
 
-@NEEDS_REPLAY
 def test_a_stage_that_depends_on_the_attempt_is_found_out(hashes):
     changed = [
         number

@@ -126,7 +126,6 @@ def test_a_short_soak_is_right_and_its_processes_are_seen(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="needs replay")
 def test_a_short_soak_with_kills_is_right(tmp_path):
     found = soak(tmp_path / "soak", items=5000, kill_every=1000, seed=0)
     assert found.kills

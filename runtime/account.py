@@ -82,6 +82,7 @@ class Account:
             weights=tuple(weights_notes(self._config)),
             warnings=tuple(self.warnings),
             failures=failures,
+            hangs=tuple(tally.hangs),
             workers=tuple(self._workers(setup)),
             links=tuple(self._links()),
             fingerprint=self.fingerprint,

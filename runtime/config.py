@@ -103,6 +103,9 @@ class RunConfig(_Part):
     hang_s: Seconds = Field(
         default=60.0, description="Seconds without a heartbeat after which a worker is killed."
     )
+    item_limit_s: Seconds | None = Field(
+        default=None, description="The same for one item; left out, 20 x the slowest, at least 60."
+    )
     stop_grace_s: Seconds = Field(
         default=10.0, description="Seconds between asking a worker to stop, SIGTERM and SIGKILL."
     )

@@ -23,7 +23,7 @@ import zmq
 
 from ipc.channel import Inbox, Outbox, Watch
 from ipc.errors import PeerLost, ProtocolError, WouldBlock
-from ipc.messages import AnyMessage, Heartbeat
+from ipc.messages import AnyMessage
 from ipc.setup_messages import Loaded, SetupFailed, Started
 from runtime.crew import M, Questions
 from runtime.errors import ConfigError, RunpipeError, WorkerDied, WorkerHung
@@ -32,6 +32,7 @@ from runtime.logs import log_path
 from runtime.process import WorkerProcess, start_process
 from runtime.socket_folder import make_socket_folder
 from runtime.stopping import ask_to_stop
+from runtime.vital import Vital
 from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
@@ -47,13 +48,19 @@ class Fleet:
     opens_gpus = False  # workers open theirs as they start: they are going to be told to load
 
     def __init__(
-        self, *, run_dir: Path, hang_s: float, stop_grace_s: float, verbosity: int = 0
+        self,
+        *,
+        run_dir: Path,
+        hang_s: float,
+        stop_grace_s: float,
+        item_limit_s: float | None = None,
+        verbosity: int = 0,
     ) -> None:
-        self._run_dir = run_dir
-        self._verbosity = verbosity  # of the workers' logs
+        self._run_dir, self._verbosity = run_dir, verbosity  # of the workers' logs
         self._hang_s, self._stop_grace_s = hang_s, stop_grace_s
         self.workers: dict[str, WorkerProcess] = {}
-        self.beats: dict[str, Heartbeat] = {}  # the last of each worker, also of a dead one
+        self._vital = Vital(item_limit_s)
+        self.beats = self._vital.beats
         self._num_endpoints = 0
         self._num_started: Counter[str] = Counter()
         self._last_words: float | None = None  # until when a dead worker's are waited for
@@ -186,7 +193,7 @@ class Fleet:
 
         Raises:
             WorkerDied: a worker ended, and its last words have been read.
-            WorkerHung: no heartbeat for `hang_s`.
+            WorkerHung: no heartbeat for `hang_s`, or no progress with an item for its limit.
         """
         while True:
             message = self._next_message(deadline)
@@ -197,9 +204,8 @@ class Fleet:
                 continue  # of an incarnation that is gone
             worker.heard = time.monotonic()
             worker.has_loaded |= isinstance(message, Loaded)
-            if not isinstance(message, Heartbeat):
+            if not self._vital.hear(message):
                 return message
-            self.beats[message.sender] = message
 
     def _next_message(self, deadline: float | None) -> AnyMessage | None:
         while True:

@@ -247,6 +247,7 @@ class Pipeline:
                 self._crew = Fleet(
                     run_dir=run_dir,
                     hang_s=self.config.run.hang_s,
+                    item_limit_s=self.config.run.item_limit_s,
                     stop_grace_s=self.config.run.stop_grace_s,
                     verbosity=self._verbosity,
                 )

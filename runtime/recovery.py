@@ -14,6 +14,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from ipc.messages import AnyMessage, ItemFailed, ItemPassed
 from ipc.records import ItemAttempt, ItemPlace, JobUsage
 from ipc.replay_messages import (
@@ -35,8 +37,9 @@ from runtime.fleet import Fleet
 from runtime.job_pools import JobPools
 from runtime.ledger import NOWHERE
 from runtime.plan import Plan
-from runtime.replay import Dead, Dropping, Toll, take_stock
+from runtime.replay import Dead, Dropping, Toll, places_of, take_stock
 from runtime.restarts import Restarts
+from runtime.stacks import examine
 from runtime.tally import Tally
 from runtime.under_way import Noted
 from runtime.usage import added
@@ -163,6 +166,8 @@ class Recovery:
         """Let go of a worker; return what it ran."""
         self._deaths[worker] += 1
         incarnation = self._fleet.workers[worker].incarnation
+        if isinstance(error, WorkerHung):
+            self._tally.hangs.append(examine(error, self._fleet))
         self._fleet.bury(worker)
         self._in_job.discard(worker)
         self._restarts.forget(worker, error)
@@ -170,9 +175,7 @@ class Recovery:
             dropping.waiting.discard(worker)
         for item, place in self._sent.items():
             if place.worker == worker:
-                self._sent[item] = ItemPlace(
-                    item=item, attempt=place.attempt, position=0, worker=NOWHERE
-                )
+                self._sent[item] = replace(place, worker=NOWHERE)
         if (beat := self._fleet.beats.pop(worker, None)) is not None:
             self.spent[worker] = added(self.spent.get(worker, JobUsage()), beat.usage)
         logger.warning("%s; its items begin again", error)
@@ -243,12 +246,7 @@ class Recovery:
         self._dropping[self._asked] = Dropping(
             waiting=set(self._in_job),
             items=items,
-            held=tuple(
-                ItemPlace(
-                    item=item, attempt=self._admission.attempt(item), position=position, worker=""
-                )
-                for item, position in held.items()
-            ),
+            held=places_of(held, self._admission.attempt),
             stages=tuple(stage for plan in plans for stage in plan.stages),
         )
         buried = tuple(one.record for one in dead)

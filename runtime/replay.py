@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ipc.records import DeadWorker, ItemAttempt, ItemPlace
@@ -95,6 +95,14 @@ def needs(plan: Plan, position: int, pool: PoolPlan) -> bool:
     owner = next(worker for worker in plan.workers if worker.name == pool.owner)
     return bool(written & set(owner.stages)) and any(
         stages & set(place.readers) for place in pool.places
+    )
+
+
+def places_of(held: Mapping[int, int], attempt: Callable[[int], int]) -> tuple[ItemPlace, ...]:
+    """Return item -> position as the owners of slots are told it."""
+    return tuple(
+        ItemPlace(item=item, attempt=attempt(item), position=position, worker=HERE)
+        for item, position in held.items()
     )
 
 

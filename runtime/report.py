@@ -49,6 +49,16 @@ class Failure(_Part, frozen=True):
     traceback: str = ""
 
 
+class Hang(_Part, frozen=True):
+    """A worker that no longer got on, and was replaced."""
+
+    worker: str
+    what: str  # "no heartbeat", "no progress with item 3"
+    waited_s: float
+    item: int | None = None  # that it was at
+    stacks: dict[str, str] = {}  # worker -> what its threads were doing, or why that is not known
+
+
 class WorkerReport(_Part, frozen=True):
     """What one worker did, over all of its incarnations."""
 
@@ -110,6 +120,7 @@ class Report(_Part, frozen=True):
     weights: tuple[str, ...] = ()  # what there is to say of them: "random:0: untrained"
     warnings: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
+    hangs: tuple[Hang, ...] = ()
     workers: tuple[WorkerReport, ...] = ()
     links: tuple[LinkReport, ...] = ()
     fingerprint: dict[str, object] = {}  # what the results depend on

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ipc.messages import ItemFailed, ItemsDurable, ItemWritten
 from runtime.journal import DoneItems
+from runtime.report import Hang
 
 RecordDurable = Callable[[ItemsDurable], None]
 
@@ -36,6 +37,7 @@ class Tally:
         self.counts: Counter[str] = Counter()
         self.items_replayed = 0  # admitted again, as often as that happened
         self.restarts: Counter[str] = Counter()  # by worker
+        self.hangs: list[Hang] = []
         self.on_restart: Callable[[], None] = lambda: None
         self.began = time.monotonic()  # the first item was admitted
         self._first: tuple[float, int] | None = None  # when, and units done by then

@@ -192,3 +192,16 @@ class KillsEvenMarked(StrikingLines):
     def write(self, item, inputs, meta):
         self.strike(item.index)
         return super().write(item, inputs, meta)
+
+
+class BusyOnce(Add):
+    """Is busy for an hour at item 1, the first time."""
+
+    def __init__(self, *, marks: str) -> None:
+        super().__init__()
+        self._marks = Marks(marks)
+
+    def run(self, inputs, outputs, item: Item[Meta]) -> Meta:
+        if item.index == 1 and not self._marks.count("busy"):
+            time.sleep(3600)
+        return super().run(inputs, outputs, item)

@@ -32,7 +32,7 @@ from runtime.fleet import Fleet
 from runtime.gpu_use import gpu_free_bytes
 from runtime.job_pools import JobPools
 from runtime.recovery import Recovery
-from runtime.replay import runs_of
+from runtime.replay import merged, runs_of
 from runtime.restart import Steps, come_back
 from runtime.restarts import Restarts
 from runtime.run_trace import RunTrace
@@ -74,10 +74,11 @@ class JobRun:
         """
         self._config, self._fleet, self._opened = config, fleet, opened
         self._tally, self._trace, self._number = tally, trace, number
-        self._is_draining, self._durable = is_draining, frozenset(durable)
+        self._is_draining, self._durable = is_draining, runs_of(sorted(durable))
         self._plan = plan = opened.plan
-        before = runs_of(sorted(durable))
-        self.admission = Admission(num_items=plan.num_items, window=plan.window, durable=before)
+        self.admission = Admission(
+            num_items=plan.num_items, window=plan.window, durable=self._durable
+        )
         self._pools = JobPools(plan, fleet, number)
         self._in_job = {worker.name for worker in plan.workers}
         self._restarts = Restarts(
@@ -142,8 +143,8 @@ class JobRun:
     def _finished(self) -> tuple[tuple[int, int], ...]:
         """Return what nobody will send, as a sink must know it that begins now."""
         oldest = self.admission.oldest
-        items = {*range(oldest), *self.admission.finished_ahead()}
-        return runs_of(sorted(items | {item for item in self._durable if item >= oldest}))
+        ahead = runs_of(self.admission.finished_ahead())
+        return merged([(0, oldest), *self._durable, *ahead])
 
     def _steps(self, plan: WorkerPlan) -> Steps:
         return come_back(plan, self._config, self._opened, self._pools, gpu_free_bytes)

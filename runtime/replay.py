@@ -115,3 +115,14 @@ def runs_of(items: Sequence[int]) -> tuple[tuple[int, int], ...]:
         else:
             runs.append((item, item + 1))
     return tuple(runs)
+
+
+def merged(runs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return the same items as runs in order that do not touch each other."""
+    whole: list[tuple[int, int]] = []
+    for start, end in sorted(runs):
+        if whole and start <= whole[-1][1]:
+            whole[-1] = (whole[-1][0], max(end, whole[-1][1]))
+        elif start < end:
+            whole.append((start, end))
+    return tuple(whole)

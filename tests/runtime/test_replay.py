@@ -6,7 +6,7 @@ from ipc.records import ItemPlace, TensorPlace
 from runtime.ledger import HERE, NOWHERE
 from runtime.plan import Plan
 from runtime.plan_pools import PoolPlan
-from runtime.replay import needs, runs_of, take_stock
+from runtime.replay import merged, needs, runs_of, take_stock
 from runtime.worker_plan import WorkerPlan
 
 PATH = ("read", "encode", "denoise", "decode", "write")
@@ -120,3 +120,8 @@ def test_what_has_a_tensor_in_a_pool_that_is_gone_is_lost(position, owner, is_lo
 def test_runs_are_of_neighbours():
     assert runs_of([]) == ()
     assert runs_of([0, 1, 2, 5, 7, 8]) == ((0, 3), (5, 6), (7, 9))
+
+
+def test_runs_of_items_are_merged_where_they_touch():
+    assert merged([(0, 0), (5, 7), (1, 3), (3, 4), (6, 9), (6, 7)]) == ((1, 4), (5, 9))
+    assert merged([]) == ()

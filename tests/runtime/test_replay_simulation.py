@@ -22,6 +22,7 @@ def parse(*, replicas=1, sinks=1, sources=1, groups=()):
     return parse_config({"pipeline": "fake", "stages": stages | {"write": sink}, "groups": groups})
 
 
+AT_NIGHT = [pytest.param(seed, marks=pytest.mark.nightly) for seed in range(4, 100)]
 SHAPES = {
     "apart": {},
     "replicas": {"replicas": 2, "sinks": 2, "sources": 2},
@@ -31,7 +32,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [*range(4), *AT_NIGHT])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_whoever_dies_nothing_is_lost_or_done_twice(tmp_path, shape, seed, monkeypatch):
     monkeypatch.setattr("runtime.recovery.DELAY_S", 0.0)

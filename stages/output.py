@@ -37,7 +37,10 @@ def note(written: Path, output: Path, work_dir: Path) -> None:
         OSError: it cannot be written.
     """
     partial = work_dir / f".{NOTE}.{os.getpid()}.partial"
-    partial.write_text(json.dumps(_signs(written, output), indent=2) + "\n")
+    # whatever the umask is: nobody else may say what the output is
+    descriptor = os.open(partial, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(json.dumps(_signs(written, output), indent=2) + "\n")
     _sync(partial)
     partial.rename(work_dir / NOTE)
     _sync(work_dir)

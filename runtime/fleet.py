@@ -6,10 +6,8 @@ because the kernel kills them (PR_SET_PDEATHSIG) when the *thread* that started 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +20,7 @@ from types import TracebackType
 import zmq
 
 from ipc.channel import Inbox, Outbox, Watch
-from ipc.errors import PeerLost, ProtocolError, WouldBlock
+from ipc.errors import ProtocolError, WouldBlock
 from ipc.messages import AnyMessage
 from ipc.setup_messages import Loaded, SetupFailed, Started
 from runtime.crew import M, Questions
@@ -30,7 +28,7 @@ from runtime.errors import ConfigError, RunpipeError, WorkerDied, WorkerHung
 from runtime.failures import setup_failure
 from runtime.logs import log_path
 from runtime.process import WorkerProcess, start_process
-from runtime.socket_folder import make_socket_folder
+from runtime.socket_folder import SocketFolder
 from runtime.stopping import ask_to_stop
 from runtime.vital import Vital
 from runtime.worker_plan import WorkerPlan
@@ -65,8 +63,9 @@ class Fleet:
         self._num_started: Counter[str] = Counter()
         self._last_words: float | None = None  # until when a dead worker's are waited for
         with ExitStack() as stack:
-            self._folder = make_socket_folder()
-            stack.callback(shutil.rmtree, self._folder)
+            sockets = SocketFolder()
+            stack.callback(sockets.close)
+            self._folder = sockets.path
             self._zmq_context = stack.enter_context(zmq.Context())
             self._inbox = stack.enter_context(Inbox(self._zmq_context, self._new_endpoint()))
             self._watch, self._watch_inbox = Watch(self._inbox), Watch(self._inbox)
@@ -135,6 +134,11 @@ class Fleet:
         self.workers[plan.name] = WorkerProcess(plan, incarnation, endpoint, process, pidfd)
         logger.info("started worker=%s pid=%d device=%s", plan.name, process.pid, plan.shown_device)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every worker is there that ever was."""
+        return self.workers.keys() == self._num_started.keys()
+
     def pids(self) -> dict[str, int]:
         """Return the process of each worker."""
         return {name: worker.process.pid for name, worker in self.workers.items()}
@@ -143,17 +147,11 @@ class Fleet:
 
     def send(self, worker: str, message: AnyMessage) -> None:
         """Send to a worker; one that is dead is found out by `receive`."""
-        outbox = self.workers[worker].outbox
-        assert outbox is not None, f"{worker} has not started"
-        with contextlib.suppress(PeerLost):
-            outbox.send(message)
+        self.workers[worker].tell(message)
 
     def send_pulse(self, worker: str, message: AnyMessage) -> None:
         """Send to a worker's small thread, which answers while a stage runs."""
-        outbox = self.workers[worker].pulse
-        assert outbox is not None, f"{worker} has not started"
-        with contextlib.suppress(PeerLost):
-            outbox.send(message)
+        self.workers[worker].tell_pulse(message)
 
     def device(self, plan: WorkerPlan) -> str:
         """Return what the worker calls its device."""
@@ -236,7 +234,7 @@ class Fleet:
         raise WorkerDied(name, how, log=str(log_path(self._run_dir, name)))
 
     def _until(self, deadline: float | None) -> float:
-        next_hang = min((self._hangs_at(worker) for worker in self.workers.values()), default=0.0)
+        next_hang = min((self._hangs_at(worker) for worker in self.workers.values()), default=inf)
         return min(next_hang, deadline or next_hang) - time.monotonic() + 0.001
 
     def _check_heartbeats(self) -> None:

@@ -46,7 +46,7 @@ from stages.base import Item, Sink, Source, Stage, TensorSpec, UserError
 class InlineCrew:
     """All workers of a plan, without processes."""
 
-    shares_gpu_memory = False
+    shares_gpu_memory, is_whole = False, True
 
     def __init__(self) -> None:
         self._plans: dict[str, WorkerPlan] = {}

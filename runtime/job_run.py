@@ -26,7 +26,7 @@ from runtime.account import stage_failed, warn_of_failure
 from runtime.admission import Admission
 from runtime.config import PipelineConfig
 from runtime.crew import ME
-from runtime.errors import WorkerDied, WorkerHung
+from runtime.errors import RunpipeError, WorkerDied, WorkerHung
 from runtime.failures import setup_failure
 from runtime.fleet import Fleet
 from runtime.gpu_use import gpu_free_bytes
@@ -42,11 +42,14 @@ from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
 
+CLOSE_S = 30.0  # how long workers may take to let go of a job
 LATE_S = 2.0  # how much later a message may come than one that it was sent before
 
 
 class JobRun:
     """Owns the memory of one job. Belongs to the supervisor's thread."""
+
+    _joined: Finished | None = None
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class JobRun:
 
         Args:
             config: of the pipeline.
-            fleet: whose workers are prepared.
+            fleet: whose workers are prepared for `opened`.
             opened: the job.
             tally: is told of the items.
             trace: of the run.
@@ -74,11 +77,10 @@ class JobRun:
         """
         self._config, self._fleet, self._opened = config, fleet, opened
         self._tally, self._trace, self._number = tally, trace, number
-        self._is_draining, self._durable = is_draining, runs_of(sorted(durable))
+        before = runs_of(sorted(durable))
+        self._is_draining, self._durable = is_draining, before
         self._plan = plan = opened.plan
-        self.admission = Admission(
-            num_items=plan.num_items, window=plan.window, durable=self._durable
-        )
+        self.admission = Admission(num_items=plan.num_items, window=plan.window, durable=before)
         self._pools = JobPools(plan, fleet, number)
         self._in_job = {worker.name for worker in plan.workers}
         self._restarts = Restarts(
@@ -162,27 +164,29 @@ class JobRun:
             RunpipeError: a worker cannot be had back.
             KeyboardInterrupt: what was to be finished is, as `Admission.drain` says.
         """
-        while not self._is_done():
-            try:
-                self._go_on()
-            except (WorkerDied, WorkerHung) as error:
-                self._recovery.died(error.worker, error)
+        while not (self.admission.all_finished or self.admission.is_drained):
+            self._surviving(self._go_on)
+        self._restarts.abandon(but=self._plan.joiner)
         self._hear_the_late()
         if not self.admission.all_finished:
             raise KeyboardInterrupt
 
-    def _is_done(self) -> bool:
-        if self.admission.is_drained:
-            return True
-        return self.admission.all_finished and not self._recovery.is_busy
+    def _surviving(self, act: Callable[[], None]) -> None:
+        """Do something during which a worker may die."""
+        try:
+            act()
+        except (WorkerDied, WorkerHung) as error:
+            self._recovery.died(error.worker, error)
 
     def _go_on(self) -> None:
         if self._is_draining():
             self.admission.drain(self._plan.items_per_segment)
         self._restarts.act()
         self._admit()
-        message = self._fleet.receive(deadline=self._restarts.deadline)
-        if message is not None:
+        self._hear_next(self._restarts.deadline)
+
+    def _hear_next(self, deadline: float) -> None:
+        if (message := self._fleet.receive(deadline=deadline)) is not None:
             self._hear(message)
 
     def _admit(self) -> None:
@@ -203,6 +207,8 @@ class JobRun:
                 self._tally.wrote(message)
             case ItemsDurable():
                 items = [one.item for one in message.items]
+                if not set(items) <= set(self.admission.unfinished()):
+                    raise RunpipeError(f"{message.sender} says that items are durable: {items}")
                 self._tally.durable(message)
                 self.admission.finish(items)
                 self._recovery.finished(items)
@@ -213,14 +219,19 @@ class JobRun:
                 if message.attempt == self.admission.attempt(message.item):
                     self._tally.failed(message)
                     warn_of_failure(stage_failed(message), self._tally)
+            case Finished():
+                self._joined = message
+            case SetupFailed() if message.what == Finish.__name__:
+                raise setup_failure(message)
             case _ if not self._recovery.hear(message):
-                raise AssertionError(f"not while items run: {message}")
+                what = type(message).__name__
+                raise RunpipeError(f"{message.sender} says {what}, which nobody asked for now")
 
     def _hear_the_late(self) -> None:
         """Let those who failed say why, if the sink told of it first."""
         deadline = time.monotonic() + LATE_S
-        while not self._tally.all_told and (late := self._fleet.receive(deadline=deadline)):
-            self._hear(late)
+        while not self._tally.all_told and time.monotonic() < deadline:
+            self._surviving(lambda: self._hear_next(deadline))
         self._tally.explain_rest()
 
     # --- the end ----------------------------------------------------------------------------------
@@ -232,48 +243,41 @@ class JobRun:
             ConfigError, StageFailed: it cannot.
             RunpipeError: a worker cannot be had back.
         """
-        sink = self._plan.workers_of(self._plan.path[-1])[0]
-        finished, asked = None, -1  # which incarnation was
-        while finished is None or self._recovery.is_busy:
-            try:
-                if not self._restarts.is_away(sink) and asked != self._incarnation(sink):
-                    asked = self._incarnation(sink)
-                    self._fleet.send(sink, Finish(**ME, num_items=self._plan.num_items))
-                self._restarts.act()
-                message = self._fleet.receive(deadline=self._restarts.deadline)
-            except (WorkerDied, WorkerHung) as error:
-                self._recovery.died(error.worker, error)
-                continue
-            if isinstance(message, Finished):
-                finished = message
-            elif isinstance(message, SetupFailed) and message.what == Finish.__name__:
-                raise setup_failure(message)
-            elif message is not None:
-                self._hear(message)
-        return finished.warnings
-
-    def _incarnation(self, worker: str) -> int:
-        return self._fleet.workers[worker].incarnation
+        joiner, asked = self._plan.joiner, -1  # which incarnation was
+        while self._joined is None:
+            worker = self._fleet.workers.get(joiner)
+            if worker and not self._restarts.is_away(joiner) and asked != worker.incarnation:
+                asked = worker.incarnation
+                self._fleet.send(joiner, Finish(**ME, num_items=self._plan.num_items))
+            self._surviving(self._go_on)
+        return self._joined.warnings
 
     def close_job(self) -> dict[str, JobClosed]:
         """Have everyone let go of it, and say what it has cost; who dies now is not missed."""
-        close = CloseJob(**ME)
+        self._restarts.abandon(but="")
         closed: dict[str, JobClosed] = {}
         for worker in sorted(self._in_job):
-            self._fleet.send(worker, close)
-        while self._in_job - closed.keys():
+            self._fleet.send(worker, CloseJob(**ME))
+        deadline = time.monotonic() + CLOSE_S
+        while waiting := self._in_job - closed.keys():
             try:
-                message = self._fleet.receive()
+                message = self._fleet.receive(deadline=deadline)
             except (WorkerDied, WorkerHung) as error:
-                logger.warning("%s, after its work was done", error)
-                self._fleet.bury(error.worker)
-                self._in_job.discard(error.worker)
+                self._bury_late(error.worker, str(error))
                 continue
             if isinstance(message, SetupFailed):
                 raise setup_failure(message)
             if isinstance(message, JobClosed):
                 closed[message.sender] = message
+            elif message is None and time.monotonic() >= deadline:
+                for worker in waiting:
+                    self._bury_late(worker, f"worker {worker} has not closed the job")
         return closed
+
+    def _bury_late(self, worker: str, why: str) -> None:
+        logger.warning("%s, after its work was done", why)
+        self._fleet.bury(worker)
+        self._in_job.discard(worker)
 
     def close(self) -> None:
         """Give the memory up. Safe to call twice."""

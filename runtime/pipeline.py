@@ -240,6 +240,8 @@ class Pipeline:
         )
 
     def _start(self, run_dir: Path, *, opens_gpus: bool) -> tuple[Setup, Runner]:
+        if self._crew is not None and not self._crew.is_whole:
+            self.close()  # one died when its work was done
         if self._setup is None or self._runner is None:
             if self._inline:
                 self._crew = self._runner = InlineCrew()

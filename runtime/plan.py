@@ -53,6 +53,11 @@ class Plan:
         plan = next(plan for plan in self.workers if plan.name == worker)
         return pools_of(plan, self.workers, self.pools, self.path[-1])
 
+    @property
+    def joiner(self) -> str:
+        """The worker that joins the output: the sink's first replica."""
+        return self.workers_of(self.path[-1])[0]
+
     def workers_of(self, stage: str) -> list[str]:
         """Return the replicas of `stage`, in order."""
         return [worker.name for worker in self.workers if stage in worker.stages]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ipc.channel import Outbox
+from ipc.errors import PeerLost
+from ipc.messages import AnyMessage
 from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,14 @@ class WorkerProcess:
     has_loaded: bool = False
     heard: float = field(default_factory=time.monotonic)
 
+    def tell(self, message: AnyMessage) -> None:
+        """Send to its main thread, if it is not dead."""
+        _send(self.outbox, message)
+
+    def tell_pulse(self, message: AnyMessage) -> None:
+        """Send to its small thread, if it is not dead."""
+        _send(self.pulse, message)
+
     def kill(self) -> None:
         """Kill it if it is not dead already, and reap it.
 
@@ -58,6 +69,12 @@ class WorkerProcess:
                 self.process.pid,
                 KILLED_S,
             )
+
+
+def _send(outbox: Outbox | None, message: AnyMessage) -> None:
+    assert outbox is not None, "the worker has not started"
+    with contextlib.suppress(PeerLost):
+        outbox.send(message)
 
 
 def start_process(

@@ -16,11 +16,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from ipc.messages import AnyMessage, ItemFailed, ItemPassed
+from ipc.messages import AnyMessage, ItemPassed
 from ipc.records import ItemAttempt, ItemPlace, JobUsage
 from ipc.replay_messages import (
     DropItems,
-    FreeItems,
     Held,
     ItemsDropped,
     PeerDied,
@@ -32,12 +31,12 @@ from runtime.account import stage_failed, warn_of_failure
 from runtime.admission import Admission, Admitted
 from runtime.crew import ME
 from runtime.errors import RunpipeError, WorkerDied, WorkerHung
-from runtime.failures import setup_failure
+from runtime.failures import killed_twice, setup_failure
 from runtime.fleet import Fleet
 from runtime.job_pools import JobPools
 from runtime.ledger import NOWHERE
 from runtime.plan import Plan
-from runtime.replay import Dead, Dropping, Toll, places_of, take_stock
+from runtime.replay import AnotherLost, Dead, Dropping, Toll, places_of, take_stock
 from runtime.restarts import Restarts
 from runtime.stacks import examine
 from runtime.tally import Tally
@@ -119,16 +118,22 @@ class Recovery:
                 if dropping := self._dropping.get(message.asked):
                     dropping.waiting.discard(message.sender)
                 self._complete()
-            case ItemPassed():
+            case ItemPassed() if message.stage in self._plan.path:
                 position = self._plan.path.index(message.stage)
                 self._admission.passed(message.item, message.attempt, position)
-            case SetupFailed():
-                self.died(message.sender, setup_failure(message))
-            case PeerMet() if self._restarts.is_refused(message):
-                self.died(message.peer, RunpipeError(message.error))
+            case _ if lost := self._lost_by(message):
+                self.died(lost.worker, lost.error)
             case _:
                 return self._restarts.hear(message)
         return True
+
+    def _lost_by(self, message: AnyMessage) -> AnotherLost | None:
+        """Return who cannot go on, if the message says that."""
+        if isinstance(message, SetupFailed):
+            return AnotherLost(message.sender, setup_failure(message))
+        if isinstance(message, PeerMet) and self._restarts.is_refused(message):
+            return AnotherLost(message.peer, RunpipeError(message.error))
+        return None
 
     # --- a death ----------------------------------------------------------------------------------
 
@@ -151,10 +156,14 @@ class Recovery:
                 break
             except (WorkerDied, WorkerHung) as another:
                 worker, error = another.worker, another
+            except AnotherLost as another:
+                worker, error = another.worker, another.error
         gone = {name: pool for one in dead for name, pool in self._pools.gone_with(one).items()}
         toll = take_stock(
             self._admission.under_way(), claims, self._in_job, self._plan, list(gone.values())
         )
+        for item, position in toll.held.items():  # the dead may not have said so
+            self._admission.passed(item, self._admission.attempt(item), position - 1)
         attempts = self._begin_again(toll, dead)
         for name in dead:
             self._pools.retire(name, toll.held, gone)
@@ -187,21 +196,23 @@ class Recovery:
         Who does not answer in time holds nothing: what it has is dropped like all that is lost.
 
         Raises:
-            WorkerDied, WorkerHung: another one.
+            WorkerDied, WorkerHung, AnotherLost: another one.
         """
         self._asked += 1
         died = PeerDied(**ME, asked=self._asked, dead=tuple(one.record for one in dead))
         for worker in sorted(self._in_job):
             self._fleet.send_pulse(worker, died)
-        claims: dict[str, Sequence[ItemPlace]] = {}
+        claims: dict[str, Sequence[ItemPlace]] = {ME["sender"]: tuple(self._sent.values())}
         waiting, deadline = set(self._in_job), time.monotonic() + HELD_S
         while waiting and (message := self._fleet.receive(deadline=deadline)):
             if isinstance(message, Held) and message.asked == self._asked:
                 claims[message.sender] = message.items
                 waiting.discard(message.sender)
+            elif lost := self._lost_by(message):
+                raise lost
             else:
                 self._meanwhile(message)
-        return claims | {ME["sender"]: tuple(self._sent.values())}
+        return claims
 
     def _begin_again(self, toll: Toll, dead: Mapping[str, Dead]) -> dict[int, int]:
         """Have the lost items admitted again later; return their attempts."""
@@ -218,18 +229,10 @@ class Recovery:
             raise error  # even marked it kills
         path = self._plan.path
         is_sink = run.position == len(path) - 1  # which takes items in order, none alone
-        why = f"{path[run.position]}: it killed its worker twice, at last so: {error}"
+        failed = killed_twice(worker, path[run.position], run, error)
+        why = f"{failed.stage}: {failed.error}"
         if self._admission.blame(run.item, run.position, why, alone=not is_sink):
             self._deaths.clear()
-            failed = ItemFailed(
-                sender=worker,
-                incarnation=0,
-                stage=path[run.position],
-                item=run.item,
-                attempt=run.attempt + 1,
-                error=f"it killed its worker twice, at last so: {error}",
-                traceback="",
-            )
             self._tally.failed(failed)
             warn_of_failure(stage_failed(failed), self._tally)
 
@@ -241,8 +244,7 @@ class Recovery:
         gone: tuple[str, ...],
     ) -> None:
         items = tuple(ItemAttempt(item=item, attempt=n) for item, n in sorted(attempts.items()))
-        names = {one.worker for one in dead}
-        plans = [one for one in self._plan.workers if one.name in names]
+        plans = [one for one in self._plan.workers if one.name in {d.worker for d in dead}]
         self._dropping[self._asked] = Dropping(
             waiting=set(self._in_job),
             items=items,
@@ -261,14 +263,7 @@ class Recovery:
             if dropping.waiting:
                 continue
             del self._dropping[asked]
-            free = FreeItems(
-                **ME,
-                items=dropping.items,
-                passed=dropping.held,
-                stages=dropping.stages,
-                oldest=self._admission.oldest,
-                finished=self._admission.finished_ahead(),
-            )
+            free = dropping.free(self._admission.oldest, self._admission.finished_ahead())
             for worker in sorted(self._in_job):
                 self._fleet.send(worker, free)
             lost = [one.item for one in dropping.items]
@@ -290,6 +285,8 @@ class Recovery:
         Raises:
             Exception: its error, if it has not helped too often.
         """
+        if self._admission.all_finished and dead.worker != self._plan.joiner:
+            return  # nobody needs it
         deaths = self._deaths[dead.worker]
         if deaths > MAX_DEATHS:
             raise dead.error

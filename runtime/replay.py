@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ipc.records import DeadWorker, ItemAttempt, ItemPlace
+from ipc.replay_messages import FreeItems
+from runtime.crew import ME
 from runtime.ledger import HERE
 from runtime.plan import Plan
 from runtime.plan_pools import PoolPlan
@@ -45,6 +47,30 @@ class Dropping:
     items: tuple[ItemAttempt, ...]
     held: tuple[ItemPlace, ...]
     stages: tuple[str, ...]  # of the dead
+
+    def free(self, oldest: int, finished: tuple[int, ...]) -> FreeItems:
+        """Return what owners are told when all have answered.
+
+        Args:
+            oldest: item that is not finished.
+            finished: items after that one.
+        """
+        return FreeItems(
+            **ME,
+            items=self.items,
+            passed=self.held,
+            stages=self.stages,
+            oldest=oldest,
+            finished=finished,
+        )
+
+
+class AnotherLost(Exception):
+    """While the living are asked, one of them says that it cannot go on."""
+
+    def __init__(self, worker: str, error: Exception) -> None:
+        self.worker, self.error = worker, error
+        super().__init__(str(error))
 
 
 def take_stock(

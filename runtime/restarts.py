@@ -81,7 +81,8 @@ class Restarts:
     @property
     def deadline(self) -> float:
         """When `act` has something to do, if no message comes before."""
-        return min((one.not_before for one in self._away.values() if not one.expects), default=inf)
+        due = (one for one in self._away.values() if not one.expects and one.on_gpu is None)
+        return min((one.not_before for one in due), default=inf)
 
     def begin(self, plan: WorkerPlan, *, delay_s: float = 0.0) -> None:
         """A worker that others knew is dead and buried: have it back."""
@@ -111,6 +112,19 @@ class Restarts:
                 one.unmet.discard(worker)
         if self._away.pop(worker, None) is not None:
             self._count_failure(worker, error)
+
+    def abandon(self, *, but: str) -> None:
+        """The items are finished: nobody but this worker need come back."""
+        for name in [name for name in self._away if name != but]:
+            one = self._away.pop(name)
+            if one.steps is not None:
+                one.steps.close()
+            if name in self._fleet.workers:
+                self._fleet.bury(name)
+            self._in_job.discard(name)
+            for other in self._away.values():
+                if other.unmet is not None:
+                    other.unmet.discard(name)
 
     def failed(self, worker: str, error: Exception) -> None:
         """A worker that nobody knew yet is dead, or could not do what it was asked.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import re
 import shutil
 import tempfile
 from contextlib import suppress
@@ -13,32 +13,43 @@ from ipc.channel import MAX_PATH_BYTES
 from runtime.errors import ConfigError
 
 LONGEST_NAME = len("/999999.pulse")  # of a socket
-_NAME = re.compile(r"rp-(\d+)-.+")  # whose it is
+_PREFIX, _LOCK = "rp-", "lock"
 
 
-def make_socket_folder() -> Path:
-    """Return a new folder, 0700; whoever made it removes it.
+class SocketFolder:
+    """Owns the folder until `close`; a lock in it says that its owner lives, wherever that is."""
 
-    One that a killed supervisor of ours left is removed now: nobody else could.
+    def __init__(self) -> None:
+        """Make it, 0700; remove what killed owners of ours have left beside it.
 
-    Raises:
-        ConfigError: its path is too long for sockets.
-    """
-    folder = Path(tempfile.mkdtemp(prefix=f"rp-{os.getpid()}-"))
-    if len(os.fsencode(folder)) + LONGEST_NAME > MAX_PATH_BYTES:
-        folder.rmdir()
-        raise ConfigError(
-            f"{tempfile.gettempdir()}: too long a path for the sockets in it; "
-            "set TMPDIR to a shorter one, such as /tmp"
-        )
-    _remove_left(folder.parent)
-    return folder
+        Raises:
+            ConfigError: its path is too long for sockets.
+        """
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        if len(os.fsencode(self.path)) + LONGEST_NAME > MAX_PATH_BYTES:
+            self.path.rmdir()
+            raise ConfigError(
+                f"{tempfile.gettempdir()}: too long a path for the sockets in it; "
+                "set TMPDIR to a shorter one, such as /tmp"
+            )
+        self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        for folder in self.path.parent.glob(f"{_PREFIX}*"):
+            with suppress(OSError):  # it is somebody else's, has no lock, is in use, or goes now
+                _remove_if_left(folder)
+
+    def close(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
 
 
-def _remove_left(parent: Path) -> None:
-    for folder in parent.glob("rp-*-*"):
-        made_by = _NAME.fullmatch(folder.name)
-        with suppress(OSError):  # it is somebody else's, or goes just now
-            is_ours = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
-            if made_by and is_ours and not Path(f"/proc/{made_by[1]}").exists():
-                shutil.rmtree(folder)
+def _remove_if_left(folder: Path) -> None:
+    if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
+        return
+    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+    finally:
+        os.close(lock)

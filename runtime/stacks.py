@@ -37,7 +37,10 @@ def dump_stacks(pids: Mapping[str, int]) -> dict[str, str]:
     program = _find()
     if program is None:
         return dict.fromkeys(pids, "py-spy is not installed")
-    running = {name: _start(program, pid) for name, pid in pids.items()}
+    try:
+        running = {name: _start(program, pid) for name, pid in pids.items()}
+    except OSError as error:  # no processes left, for one; the run goes on without
+        return dict.fromkeys(pids, f"py-spy cannot be started: {error}")
     deadline = time.monotonic() + DUMP_S
     return {name: _end(dump, deadline) for name, dump in running.items()}
 
@@ -61,6 +64,8 @@ def _end(dump: subprocess.Popen[bytes], deadline: float) -> str:
         text, _none = dump.communicate(timeout=max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         dump.kill()
-        text, _none = dump.communicate()
         return f"py-spy took more than {DUMP_S:g} s"
+    finally:
+        if dump.stdout is not None:
+            dump.stdout.close()
     return bounded(text.decode(errors="replace").strip(), MAX_TRACEBACK_CHARS)

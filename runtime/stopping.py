@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import signal
 import time
 from collections.abc import Collection
 
 from ipc.channel import Watch
-from ipc.errors import PeerLost
 from ipc.messages import Stop
+from runtime.crew import ME
 from runtime.process import WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -20,8 +19,7 @@ def ask_to_stop(workers: Collection[WorkerProcess], *, grace_s: float) -> None:
     """Have `workers` end; each way to say so has `grace_s`. Reaping them is their owner's."""
     for worker in workers:
         if worker.outbox is not None:
-            with contextlib.suppress(PeerLost):  # it is dead
-                worker.outbox.send(Stop(sender="supervisor", incarnation=0))
+            worker.tell(Stop(**ME))
         else:
             worker.process.terminate()  # it has no inbox yet
     # A worker in the middle of a stage or an import answers no message; that is no news.

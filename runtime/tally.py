@@ -82,7 +82,8 @@ class Tally:
         if message.failed:
             self.failed_items.add(item)
             self._failed_written[item] = message
-            self._tell_half(message)
+            if item in self._half_told or all(one.item != item for one in self.failures):
+                self._tell_half(message)  # else the sink died in between, and has told it before
             return
         if item in self.failed_items:  # in an earlier attempt
             self._forget_failure(item)

@@ -65,6 +65,7 @@ class Worker:
         self._steps = Steps(self._identity)
         self._job: JobItems | None = None
         self._early: list[ItemReady] = []  # they overtook the message that opens the job
+        self._is_new = incarnation > 0  # others run a job that is not open here yet
         self._outboxes: dict[str, Outbox] = {}
         self._ledger, self._meter, self._trace = Ledger(), Meter(), Recorder()
         self._stopped = False
@@ -115,8 +116,9 @@ class Worker:
         match message:
             case ItemAdmitted():
                 self._open_job().admit(message)
-            case ItemReady() if self._job is None and self._identity["incarnation"]:
-                self._early.append(message)
+            case ItemReady() if self._job is None:
+                if self._is_new:  # else it is of a job that is closed by now
+                    self._early.append(message)
             case ItemReady():
                 self._open_job().take(message)
             case SlotFreed():
@@ -204,7 +206,7 @@ class Worker:
             send=self._send,
             gpu=self._gpu.queue(),
         )
-        early, self._early = self._early, []
+        early, self._early, self._is_new = self._early, [], False
         for ready in early:
             self._job.take(ready)
         return JobOpened(**self._identity)
@@ -227,7 +229,6 @@ class Worker:
         job = self._open_job()
         self._job = None
         job.close()
-        self._early.clear()
         for worker in [worker for worker in self._outboxes if worker != SUPERVISOR]:
             self._outboxes.pop(worker).close()
         return JobClosed(**self._identity, usage=self._meter.usage())

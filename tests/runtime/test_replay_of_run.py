@@ -72,10 +72,8 @@ def test_whoever_dies_at_whichever_item(numbers, tmp_path, stage, at):
 def test_one_of_two_replicas_dies(numbers, tmp_path, assign, at):
     second = {"replicas": 2, "assign": assign, **strikes(at)}
     report = check(Case(tmp_path, second=second), numbers(NUM_ITEMS))
-    (worker,) = restarts(report)
-    assert worker in {"second/0", "second/1"}
-    if assign == "round_robin":
-        assert worker == "second/1", "it gets the odd ones"
+    wanted = {"second/1"} if assign == "round_robin" else {"second/0", "second/1"}  # the odd ones
+    assert restarts(report).keys() <= wanted, "the other may do all that is left before it is back"
     assert report.items.replayed > 0
 
 

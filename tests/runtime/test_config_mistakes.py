@@ -55,8 +55,8 @@ def refused(text, *overrides):
         (
             "seed",
             "xyz",
-            "run.xyz: unknown key; known: seed, window, hang_s, stop_grace_s, threads, require, "
-            "trace, strict",
+            "run.xyz: unknown key; known: seed, window, hang_s, item_limit_s, stop_grace_s, "
+            "threads, require, trace, strict",
         ),
         ("video:", "vidio:", "vidio: unknown key; did you mean `video`?"),
         (

@@ -8,6 +8,7 @@ thread that waits for nothing else.
 
 from __future__ import annotations
 
+from math import inf
 from types import TracebackType
 
 import zmq
@@ -162,9 +163,11 @@ class Watch:
     def wait(self, *, timeout_s: float | None) -> set[int]:
         """Wait for a message or a descriptor, and return the descriptors that woke us.
 
-        `timeout_s` None waits until there is one.
+        `timeout_s` None, or infinite, waits until there is one.
         """
-        timeout_ms = None if timeout_s is None else max(0, round(timeout_s * 1000))
+        timeout_ms = (
+            None if timeout_s is None or timeout_s == inf else max(0, round(timeout_s * 1000))
+        )
         woken = set()
         for ready, _events in self._poller.poll(timeout_ms):
             if isinstance(ready, int):

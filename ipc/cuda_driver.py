@@ -19,6 +19,18 @@ HANDLE_BYTES = 64  # of an IPC handle
 MAX_NAME_BYTES = 96
 
 
+def import_driver() -> ModuleType:
+    """Return the driver's functions, which may not be ready for use.
+
+    Raises:
+        NoCuda: the package is not installed.
+    """
+    try:
+        return importlib.import_module("cuda.bindings.driver")
+    except ImportError as error:
+        raise NoCuda(f"the package cuda-bindings cannot be imported: {error}") from error
+
+
 def load_driver() -> ModuleType:
     """Return the driver's functions, ready for use. Cheap after the first time.
 
@@ -26,10 +38,7 @@ def load_driver() -> ModuleType:
         NoCuda: the package or the driver is not installed.
         CudaError: the driver finds no GPU, or cannot start.
     """
-    try:
-        driver = importlib.import_module("cuda.bindings.driver")
-    except ImportError as error:
-        raise NoCuda(f"the package cuda-bindings cannot be imported: {error}") from error
+    driver = import_driver()
     try:
         call(driver, "cuInit", 0)
     except RuntimeError as error:  # all that the package raises where it finds no libcuda.so.1

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ipc.errors import Closed, NoMemory, ProtocolError
 from ipc.records import PoolAddress
 
+_MEMFD = "/memfd:"  # how the kernel shows one
 ALIGN_BYTES = 256  # what vectorised copies and cudaHostRegister both like
 
 
@@ -74,6 +75,9 @@ class MappedPool:
         nbytes = address.num_slots * address.slot_bytes
         path = f"/proc/{address.pid}/fd/{address.fd}"
         try:
+            found = os.readlink(path)
+            if not found.startswith(_MEMFD):  # a file, or a pipe that would hold up who opens it
+                raise ProtocolError(f"pool {address.name}: {path} is {found!r}, no pool")
             fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
         except OSError as error:
             raise ProtocolError(f"pool {address.name}: cannot open {path}: {error}") from error

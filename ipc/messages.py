@@ -11,8 +11,18 @@ from __future__ import annotations
 import msgspec
 
 from ipc.errors import ProtocolError
-from ipc.message import Message
+from ipc.message import Index, IndexOrNone, Message, MetaBytes, Name, Size, Span
 from ipc.records import FileSum, ItemAttempt, JobUsage, TensorHandle
+from ipc.replay_messages import (
+    DropItems,
+    FreeItems,
+    Held,
+    ItemsDropped,
+    MeetPeer,
+    PeerDied,
+    PeerMet,
+    UnmapPools,
+)
 from ipc.setup_messages import (
     CloseJob,
     Configure,
@@ -38,7 +48,8 @@ from ipc.setup_messages import (
     TryPools,
 )
 
-# The messages from a bare process to an open job, and back, are in `ipc/setup_messages.py`.
+# The messages from a bare process to an open job, and back, are in `ipc/setup_messages.py`; those
+# around the death of a worker in `ipc/replay_messages.py`.
 
 
 class Stop(Message, frozen=True):
@@ -55,37 +66,30 @@ class Woken(Message, frozen=True):
 class ItemAdmitted(Message, frozen=True):
     """supervisor -> the source's worker: make this item and send it on its way."""
 
-    item: int
-    attempt: int
+    item: Index
+    attempt: Index
     failed: str  # why it was given up before it began; "" = it is whole
 
 
 class ItemReady(Message, frozen=True):
     """producer -> consumer: the item's tensors are whole; here are the handles of all live ones."""
 
-    stage: str  # which stage of the consumer is next
-    item: int
-    attempt: int
+    stage: Name  # which stage of the consumer is next
+    item: Index
+    attempt: Index
     handles: dict[str, TensorHandle]  # by tensor name, whoever wrote them
-    meta: bytes  # small facts that are no tensors; at most MAX_META_BYTES
+    meta: MetaBytes  # small facts that are no tensors
     failed: str  # why it was given up on the way; "" = it is whole
 
 
 class SlotFreed(Message, frozen=True):
     """reader -> owner: this reader has let go; the slot is free when all its readers have."""
 
-    pool: str
-    slot: int
-    item: int
-    attempt: int
-    reader: str  # the stage that read
-
-
-class PeerDied(Message, frozen=True):
-    """supervisor -> worker (its small thread): this incarnation is dead; answered by `Held`."""
-
-    worker: str
-    dead: int  # its incarnation
+    pool: Name
+    slot: Index
+    item: Index
+    attempt: Index
+    reader: Name  # the stage that read
 
 
 # --- worker -> supervisor -------------------------------------------------------------------------
@@ -94,11 +98,11 @@ class PeerDied(Message, frozen=True):
 class Heartbeat(Message, frozen=True):
     """worker (its small thread) -> supervisor: alive; what runs, for how long, how far."""
 
-    item: int  # -1: none
-    attempt: int
-    running_s: float
+    item: IndexOrNone
+    attempt: Index
+    running_s: Span
     progress: float  # 0 to 1, as far as the stage tells
-    num_here: int  # items queued or running
+    num_here: Size  # items queued or running
     waits_for: str  # "encode", "a slot freed by decode"; "" while a stage runs
     usage: JobUsage  # of the open job so far, or of the last one
 
@@ -106,9 +110,9 @@ class Heartbeat(Message, frozen=True):
 class ItemWritten(Message, frozen=True):
     """the sink's worker -> supervisor: the sink took the item; not durable yet."""
 
-    item: int
-    attempt: int
-    units: int  # really done
+    item: Index
+    attempt: Index
+    units: Size  # really done
     failed: str  # why it is not whole; told here too, as `ItemFailed` comes by another socket
 
 
@@ -124,31 +128,35 @@ class ItemFailed(Message, frozen=True):
     """worker -> supervisor: this item raised; the worker is healthy and goes on."""
 
     stage: str
-    item: int
-    attempt: int
+    item: Index
+    attempt: Index
     error: str  # "ValueError: frame pair has 3 frames"
     traceback: str
 
 
-class Held(Message, frozen=True):
-    """worker (its small thread) -> supervisor: items queued or running here, or sent, unfreed."""
+class ItemPassed(Message, frozen=True):
+    """worker -> supervisor: this stage is done with an item that was admitted again."""
 
-    dead: str  # the worker whose death was asked about
-    items: tuple[ItemAttempt, ...]
+    stage: Name
+    item: Index
+    attempt: Index
 
 
 # fmt: off
 ToWorker = (
     Configure | OpenSource | Specify | Load | Prepare | MakePool | TryPools | OpenJob | CloseJob
-    | Finish | Stop | Woken | ItemAdmitted | ItemReady | SlotFreed | PeerDied
+    | Finish | Stop | Woken | ItemAdmitted | ItemReady | SlotFreed | PeerDied | DropItems
+    | FreeItems | MeetPeer | UnmapPools
 )
 ToSupervisor = (
     Started | Configured | SourceOpened | Specified | Loaded | Prepared | PoolMade | PoolsTried
-    | JobOpened | Heartbeat | ItemWritten | ItemsDurable | ItemFailed | Held | Finished | JobClosed
-    | SetupFailed
+    | JobOpened | Heartbeat | ItemWritten | ItemsDurable | ItemFailed | ItemPassed | Held
+    | ItemsDropped | PeerMet | Finished | JobClosed | SetupFailed
 )
 # fmt: on
 AnyMessage = ToWorker | ToSupervisor
+
+MAX_QUOTED = 300  # characters of a complaint
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
@@ -167,5 +175,11 @@ def decode(part: bytes) -> AnyMessage:
     """
     try:
         return _decoder.decode(part)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise ProtocolError(f"bad message of {len(part)} bytes: {error}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # the latter of text in it
+        raise ProtocolError(f"bad message of {len(part)} bytes: {_quoted(error)}") from error
+
+
+def _quoted(error: Exception) -> str:
+    """Return what is wrong as a part of one line: it quotes names that the sender chose."""
+    text = str(error)
+    return ascii(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}...")[1:-1]

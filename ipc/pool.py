@@ -44,6 +44,7 @@ class SlotPool:
         self._leases: dict[int, _Lease] = {}
         self._slot_of: dict[tuple[int, int], int] = {}
         self._high_water = 0
+        self._excused: set[tuple[int, int, str]] = set()  # (item, attempt, reader)
 
     def can_lease(self, item: int, attempt: int) -> bool:
         """Whether the item has a slot, or there is a free one for it."""
@@ -84,6 +85,9 @@ class SlotPool:
         Raises:
             ProtocolError: the item does not hold the slot, or `reader` had let go already.
         """
+        if self._excused and (item, attempt, reader) in self._excused:
+            self._excused.remove((item, attempt, reader))
+            return False  # it counts as that already
         lease = self._leases.get(slot)
         if lease is None or (lease.item, lease.attempt) != (item, attempt):
             holder = f"{lease.item}.{lease.attempt}" if lease else "nobody"
@@ -114,6 +118,37 @@ class SlotPool:
         lease.readers &= set(readers)
         lease.unwritten.clear()
         return self._release_if_done(slot, lease)
+
+    def excuse(self, item: int, attempt: int, readers: Iterable[str]) -> bool:
+        """Count `readers` as having let go of the item's slot, if it has one; is it free now?
+
+        One of them is dead, and which of them have said so nobody knows; so they still may.
+        """
+        slot = self._slot_of.get((item, attempt))
+        if slot is None:
+            return False
+        lease = self._leases[slot]
+        excused = lease.readers & set(readers)
+        self._excused.update((item, attempt, reader) for reader in excused)
+        lease.readers -= excused
+        return self._release_if_done(slot, lease)
+
+    def excuse_finished(self, oldest: int, finished: Iterable[int], *, window: int) -> None:
+        """Count everybody as having let go of `finished` items, and of all before `oldest`.
+
+        What was excused of items older by `window` is forgotten: nobody says it any more.
+        """
+        ahead = set(finished)
+        for item, attempt in [key for key in self._slot_of if key[0] < oldest or key[0] in ahead]:
+            self.excuse(item, attempt, set(self._leases[self._slot_of[item, attempt]].readers))
+        self._excused = {key for key in self._excused if key[0] >= oldest - window}
+
+    def give_up(self, item: int, attempt: int) -> None:
+        """Free the slots of the item's attempts before `attempt`, whoever held them."""
+        for key in [key for key in self._slot_of if key[0] == item and key[1] < attempt]:
+            slot = self._slot_of.pop(key)
+            del self._leases[slot]
+            self._free.append(slot)
 
     def _release_if_done(self, slot: int, lease: _Lease) -> bool:
         if lease.readers or lease.unwritten:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ipc.message import Index, IndexOrNone, Name, Shape, Size, Span
+
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of what messages are made of."""
@@ -12,20 +14,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class TensorHandle(Record, frozen=True):
     """Where a tensor lies. Cheap to copy; owning one does not keep the memory alive."""
 
-    pool: str  # "denoise/0.1#3@cuda": owner, incarnation, job, kind of memory
-    slot: int
-    offset: int  # bytes from the start of the slot
-    shape: tuple[int, ...]
-    dtype: str  # "bfloat16"
+    pool: Name  # "denoise/0.1#3@cuda": owner, incarnation, job, kind of memory
+    slot: Index
+    offset: Size  # bytes from the start of the slot
+    shape: Shape
+    dtype: Name  # "bfloat16"
 
 
 class TensorPlace(Record, frozen=True):
     """One tensor of a pool's slots: where in a slot it lies, and which stages read it."""
 
     name: str
-    offset: int  # bytes from the start of the slot
-    shape: tuple[int, ...]
-    dtype: str
+    offset: Size  # bytes from the start of the slot
+    shape: Shape
+    dtype: Name
     readers: tuple[str, ...]  # stage names
 
 
@@ -34,10 +36,10 @@ class PoolAddress(Record, frozen=True):
 
     name: str
     owner: str  # "denoise/0"
-    num_slots: int
-    slot_bytes: int
-    pid: int
-    fd: int = -1  # -1: none, it lies on a GPU
+    num_slots: Index
+    slot_bytes: Size
+    pid: Index
+    fd: IndexOrNone = -1  # -1: none, it lies on a GPU
     gpu: str = ""  # UUID; ordinals differ between processes
     ipc_handle: bytes = b""  # of the whole allocation, as `cuIpcGetMemHandle` gives it
 
@@ -46,9 +48,16 @@ class Peer(Record, frozen=True):
     """Another worker, as one that sends to it must know it."""
 
     worker: str  # "denoise/0"
-    incarnation: int
+    incarnation: IndexOrNone  # -1: it is not there, but will be
     stages: tuple[str, ...]
-    endpoint: str  # of its inbox
+    endpoint: str  # of its inbox; "" likewise
+
+
+class DeadWorker(Record, frozen=True):
+    """One incarnation of a worker that is no more."""
+
+    worker: Name
+    incarnation: Index
 
 
 class StageUse(Record, frozen=True):
@@ -69,7 +78,7 @@ class StageDescription(Record, frozen=True):
     writes: tuple[str, ...]
     accepts: tuple[str, ...]  # constructor keywords
     library: str  # "numpy" | "torch": whose tensors it takes
-    items_per_segment: int  # 0 unless a sink
+    items_per_segment: Size  # 0 unless a sink
 
 
 class StageTensor(Record, frozen=True):
@@ -77,30 +86,39 @@ class StageTensor(Record, frozen=True):
 
     stage: str
     name: str
-    shape: tuple[int, ...]
-    dtype: str
+    shape: Shape
+    dtype: Name
 
 
 class StageMemory(Record, frozen=True):
     """About how much memory of its worker's device a stage takes."""
 
     stage: str
-    weights_bytes: int
-    work_bytes: int  # at most at once, while an item runs
+    weights_bytes: Size
+    work_bytes: Size  # at most at once, while an item runs
 
 
 class ItemAttempt(Record, frozen=True):
     """An item and how often it has been admitted before."""
 
-    item: int
-    attempt: int
+    item: Index
+    attempt: Index
+
+
+class ItemPlace(Record, frozen=True):
+    """How far an item has come, as one worker knows it."""
+
+    item: Index
+    attempt: Index
+    position: Index  # of the stage in the path that runs it, or is next
+    worker: Name  # it was sent there for that; "" = it is here
 
 
 class FileSum(Record, frozen=True):
     """A finished file, so that resuming can tell whether it is still the same."""
 
     path: str  # relative to the job's work_dir
-    bytes: int
+    bytes: Size
     sha256: str
 
 
@@ -109,19 +127,19 @@ class LinkStats(Record, frozen=True):
 
     peer: str  # who wrote it
     transport: str  # "local" | "cuda-view" | "cuda-copy" | "host"
-    items: int
-    bytes: int  # of the tensors that were read
-    wait_s: float  # idle until an item came from this peer
+    items: Size
+    bytes: Size  # of the tensors that were read
+    wait_s: Span  # idle until an item came from this peer
 
 
 class JobUsage(Record, frozen=True):
     """What a job has cost one worker so far."""
 
-    job: int = 0  # which one, of the worker's; 0: none yet
-    items: int = 0  # that its last stage has run
-    busy_s: float = 0.0  # in stages
-    cpu_user_s: float = 0.0
-    cpu_system_s: float = 0.0
-    max_rss_bytes: int = 0  # of the process since it started
-    gpu_peak_bytes: int = 0  # of torch's allocator, likewise; with own pool and staging slots
+    job: Index = 0  # which one, of the worker's; 0: none yet
+    items: Size = 0  # that its last stage has run
+    busy_s: Span = 0.0  # in stages
+    cpu_user_s: Span = 0.0
+    cpu_system_s: Span = 0.0
+    max_rss_bytes: Size = 0  # of the process since it started
+    gpu_peak_bytes: Size = 0  # of torch's allocator, likewise; with own pool and staging slots
     links: tuple[LinkStats, ...] = ()

@@ -5,8 +5,9 @@ The supervisor asks, each worker answers once; the docstring starts with the dir
 
 from __future__ import annotations
 
-from ipc.message import Message
+from ipc.message import Index, Message, Size, Span
 from ipc.records import (
+    ItemAttempt,
     JobUsage,
     Peer,
     PoolAddress,
@@ -49,7 +50,7 @@ class Prepare(Message, frozen=True):
     """supervisor -> worker: get ready for items of these facts; answered by `Prepared`."""
 
     facts: bytes
-    size: int
+    size: Size
 
 
 class MakePool(Message, frozen=True):
@@ -59,8 +60,8 @@ class MakePool(Message, frozen=True):
     """
 
     pool: str  # its name
-    num_slots: int  # 0: none is needed
-    slot_bytes: int
+    num_slots: Index  # 0: none is needed
+    slot_bytes: Size
 
 
 class TryPools(Message, frozen=True):
@@ -75,7 +76,7 @@ class TryPools(Message, frozen=True):
 class OpenJob(Message, frozen=True):
     """supervisor -> worker: open pools and peers; answered by `JobOpened`."""
 
-    job: int  # number of the job, from 1
+    job: Index  # number of the job, from 1
     facts: bytes
     path: tuple[str, ...]  # all stages, in data-flow order
     pools: tuple[PoolAddress, ...]  # those it writes or reads
@@ -83,9 +84,12 @@ class OpenJob(Message, frozen=True):
     places: dict[str, tuple[TensorPlace, ...]]  # pool -> what lies in each of its slots
     peers: tuple[Peer, ...]  # all workers of the run, itself too
     round_robin: tuple[str, ...]  # stages whose replicas take turns
-    items_per_segment: int  # of the pipeline's sink
-    num_items: int
-    durable: tuple[int, ...]  # items that an earlier run finished; nobody will send them
+    items_per_segment: Size  # of the pipeline's sink
+    num_items: Index
+    window: Size  # most items from the oldest that is not finished to the newest
+    durable: tuple[tuple[Index, Index], ...]  # first and last + 1 of runs of items nobody will send
+    attempts: tuple[ItemAttempt, ...]  # of items that were lost before; older ones do not count
+    under_way: PoolAddress  # where to note what is run, for whoever finds us dead
     trace: tuple[PoolAddress, ...]  # one, for its slices; none: nothing is to be traced
 
 
@@ -94,9 +98,9 @@ class CloseJob(Message, frozen=True):
 
 
 class Finish(Message, frozen=True):
-    """supervisor -> first replica of the sink: join these items; answered by `Finished`."""
+    """supervisor -> first replica of the sink: join all items; answered by `Finished`."""
 
-    items: tuple[int, ...]
+    num_items: Index
 
 
 # --- worker -> supervisor -------------------------------------------------------------------------
@@ -116,10 +120,10 @@ class SourceOpened(Message, frozen=True):
     """worker -> supervisor: the input is open."""
 
     facts: bytes
-    num_items: int
-    item_size: int  # what `Prepare` will ask for
+    num_items: Index
+    item_size: Size  # what `Prepare` will ask for
     unit: str  # "frame pairs"
-    num_units: int
+    num_units: Size
     warnings: tuple[str, ...]  # what a user should know of the input
     broken: str  # why it is not whole; "" = it is
 
@@ -134,15 +138,15 @@ class Specified(Message, frozen=True):
 class Loaded(Message, frozen=True):
     """worker -> supervisor: the weights are in place."""
 
-    load_s: float
+    load_s: Span
     versions: dict[str, str]  # {"torch": "2.13.0"} of the libraries that shape the result
 
 
 class Prepared(Message, frozen=True):
     """worker -> supervisor: ready for items of this size, the largest that fits here."""
 
-    size: int
-    prepare_s: float
+    size: Size
+    prepare_s: Span
 
 
 class PoolMade(Message, frozen=True):

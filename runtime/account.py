@@ -20,6 +20,7 @@ from runtime.report import (
     ItemCounts,
     LinkReport,
     Report,
+    ResumedReport,
     Status,
     UnitCounts,
     WorkerReport,
@@ -36,14 +37,17 @@ MAX_WARNINGS = 10  # of failed items, one by one
 class Account:
     """Filled by the run as it learns; `report` may be asked at any time."""
 
-    def __init__(self, config: PipelineConfig, job: Job, tally: Tally) -> None:
+    def __init__(self, config: PipelineConfig, job: Job, tally: Tally, *, config_path: str) -> None:
         self._config, self._job, self._tally = config, job, tally
+        self.config_path = config_path
         self._began_at, self._began = datetime.now(UTC), time.monotonic()
         self.host: Host | None = None
         self.pids: Mapping[str, int] = {}
         self.usages: Mapping[str, JobUsage] = {}
         self.gpu_use = GpuUse(())
         self.fingerprint: dict[str, object] = {}
+        self.changed: tuple[str, ...] = ()  # of it
+        self.resumed: ResumedReport | None = None
         self.warnings: list[str] = []
         self.broken = ""  # why the input is not whole
 
@@ -59,6 +63,7 @@ class Account:
             items=ItemCounts(
                 done=tally.items_done,
                 failed=len(tally.failed_items | _items_of(error)),
+                replayed=tally.items_replayed,
             ),
             units=UnitCounts(
                 name=tally.unit,
@@ -77,11 +82,14 @@ class Account:
             weights=tuple(weights_notes(self._config)),
             warnings=tuple(self.warnings),
             failures=failures,
+            hangs=tuple(tally.hangs),
             workers=tuple(self._workers(setup)),
             links=tuple(self._links()),
             fingerprint=self.fingerprint,
+            changed=self.changed,
+            resumed=self.resumed,
             config=ConfigReport(
-                path=str(self._config.path or ""), sha256=text_sha256(dump_config(self._config))
+                path=self.config_path, sha256=text_sha256(dump_config(self._config))
             ),
             versions=setup.versions,
             host=self.host,
@@ -106,6 +114,7 @@ class Account:
                 stages=plan.stages,
                 device=plan.shown_device,
                 pid=self.pids.get(plan.name, 0),
+                restarts=self._tally.restarts[plan.name],
                 items=usage.items,
                 busy_s=usage.busy_s,
                 cpu_user_s=usage.cpu_user_s,

@@ -32,7 +32,7 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with open(partial, "wb", opener=_not_for_others) as file:
             yield file
             file.flush()
             if sync:
@@ -43,6 +43,11 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         raise
     if sync:
         sync_folder(path.parent)
+
+
+def _not_for_others(path: str, flags: int) -> int:
+    """Open a file that others may not write, whatever the umask is."""
+    return os.open(path, flags, 0o644)
 
 
 def sync_folder(folder: Path) -> None:

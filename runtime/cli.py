@@ -14,14 +14,8 @@ from types import FrameType
 
 import click
 
-from runtime.commands.check import check
-from runtime.commands.completion import VARIABLE, completion
-from runtime.commands.doctor import doctor
 from runtime.commands.group import Commands, refuse_options_before_command
-from runtime.commands.options import HELP_NAMES, config_option, set_option
-from runtime.commands.report import report
-from runtime.commands.run import RunRequest, run_and_print_report, run_and_tell, show_plan
-from runtime.commands.schema import schema
+from runtime.commands.options import HELP_NAMES, VARIABLE, config_option, set_option
 from runtime.config_files import PROJECT
 from runtime.errors import ConfigError, RunInterrupted, RunpipeError, Terminated
 
@@ -76,6 +70,19 @@ def _print_version(context: click.Context, _option: click.Parameter, is_asked: b
     help="For report, journal, logs and unfinished work. Default: a new folder in runs/.",
 )
 @click.option(
+    "--resume",
+    metavar="DIR",
+    help="Go on with the run in DIR, however it ended; what is durable there is not done again. "
+    "Configuration, input and output are those of that run; given too, they must agree. Default: "
+    "a new run.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="With --resume: go on although configuration, input or code have changed, and anew where "
+    "the journal is damaged. Default: refuse.",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -116,6 +123,8 @@ def runpipe(
     overwrite: bool,
     dry_run: bool,
     run_dir: str | None,
+    resume: str | None,
+    force: bool,
     as_json: bool,
     quiet: bool,
     verbosity: int,
@@ -127,14 +136,15 @@ def runpipe(
     runpipe --config demo --set video.crf=10 --seed 7 --overwrite
     runpipe --config single_gpu --input in.mp4 --output out.mp4
     runpipe --config dual_gpu --input in.mp4 --output out.mp4 --dry-run
+    runpipe --resume runs/20250301-100000-interpolate
     """
     if context.invoked_subcommand:
         refuse_options_before_command(context)
         return
-    if config is None:
-        context.fail("--config is missing: say what to run, such as `runpipe --config demo`")
-    if dry_run and as_json:
-        context.fail("--json prints the report of a run, and --dry-run runs nothing; drop one")
+    if why_not := _contradiction(config, resume, run_dir, dry_run, as_json, force):
+        context.fail(why_not)
+    from runtime.commands.run import RunRequest, run_and_print_report, run_and_tell, show_plan
+
     asked = ["run.strict=true"] if strict else []
     asked += [f"run.seed={seed}"] if seed is not None else []
     request = RunRequest(
@@ -144,6 +154,8 @@ def runpipe(
         output=output,
         overwrite=overwrite,
         run_dir=run_dir,
+        resume=resume,
+        force=force,
         verbosity=verbosity,
         quiet=quiet,
     )
@@ -151,8 +163,26 @@ def runpipe(
     act(request)
 
 
-for command in (check, doctor, schema, report, completion):
-    runpipe.add_command(command)
+def _contradiction(
+    config: str | None,
+    resume: str | None,
+    run_dir: str | None,
+    dry_run: bool,
+    as_json: bool,
+    force: bool,
+) -> str:
+    """Return why these options do not go together; "" = they do."""
+    if config is None and resume is None:
+        return "--config is missing: say what to run, such as `runpipe --config demo`"
+    if dry_run and as_json:
+        return "--json prints the report of a run, and --dry-run runs nothing; drop one"
+    if dry_run and resume is not None:
+        return "--dry-run plans a new run, and --resume goes on with one; drop one"
+    if run_dir is not None and resume is not None:
+        return "--resume names the run directory already; drop --run-dir"
+    if force and resume is None:
+        return "--force goes with --resume; an output is replaced with --overwrite"
+    return ""
 
 
 def _interrupt(signum: int, _frame: FrameType | None) -> None:

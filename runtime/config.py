@@ -23,12 +23,11 @@ from pydantic import (
     model_validator,
 )
 
-from runtime.config_errors import explain
 from runtime.config_files import CONFIGS, PROJECT, find_config, read_config, shown
 from runtime.config_types import (
-    Count,
     CountOrAuto,
     Keywords,
+    Replicas,
     Require,
     Seconds,
     StageName,
@@ -56,7 +55,8 @@ without_plugins()
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # deferred, so that what stands inside of another is built once, with that
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class StageConfig(_Part):
@@ -66,7 +66,7 @@ class StageConfig(_Part):
     gpus: tuple[Annotated[int, Strict(), Field(ge=0)], ...] = Field(
         default=(), description="One replica for each GPU named here; none: it runs on the CPU."
     )
-    replicas: Count = Field(default=1, description="Workers of a CPU stage.")
+    replicas: Replicas = Field(default=1, description="Workers of a CPU stage.")
     assign: Literal["least_loaded", "round_robin"] = Field(
         default="least_loaded", description="Which replica gets the next item."
     )
@@ -102,6 +102,9 @@ class RunConfig(_Part):
     )
     hang_s: Seconds = Field(
         default=60.0, description="Seconds without a heartbeat after which a worker is killed."
+    )
+    item_limit_s: Seconds | None = Field(
+        default=None, description="The same for one item; left out, 20 x the slowest, at least 60."
     )
     stop_grace_s: Seconds = Field(
         default=10.0, description="Seconds between asking a worker to stop, SIGTERM and SIGKILL."
@@ -234,6 +237,8 @@ def parse_config(
     try:
         config = PipelineConfig.model_validate(data)
     except ValidationError as error:
+        from runtime.config_errors import explain  # most are right: no need to load it
+
         raise ConfigError(explain(error, PipelineConfig, where, overrides)) from error
     config._path = path
     return _resolve(config)
@@ -282,7 +287,7 @@ def _with_weights(keywords: Keywords, folder: Path) -> Keywords:
     if not isinstance(weights, str) or weights.startswith("random:"):
         return keywords
     for start in (Path.cwd(), folder, PROJECT):
-        if (start / weights).exists():
+        if os.path.exists(start / weights):  # False, not an error, for a name that is too long
             return {**keywords, "weights": os.path.normpath(start / weights)}
     return keywords
 

@@ -32,9 +32,12 @@ def find_config(name_or_path: str | Path) -> Path:
     names = (str(name_or_path), f"{name_or_path}.yaml")
     folders = (Path(), CONFIGS) if Path(name_or_path).name == str(name_or_path) else (Path(),)
     candidates = [folder / name for folder in folders for name in names]
-    for path in candidates:
-        if path.is_file():
-            return path
+    try:
+        for path in candidates:
+            if path.is_file():
+                return path
+    except OSError as error:  # a name that is too long, for one
+        raise ConfigError(f"{name_or_path}: {error.strerror}") from error
     raise ConfigError(f"{name_or_path}: {_why_not(candidates, str(name_or_path))}")
 
 

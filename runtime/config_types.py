@@ -27,7 +27,7 @@ def without_plugins() -> None:
 
 
 def _stage_name(name: str) -> str:
-    if not re.match(_STAGE_NAME, name):
+    if not re.fullmatch(_STAGE_NAME, name):
         raise ValueError("a stage name is made of a-z, 0-9 and _, and starts with a letter")
     return name
 
@@ -39,7 +39,7 @@ def _keyword(name: str) -> str:
 
 
 def _use(use: str) -> str:
-    if not re.match(_USE, use):
+    if not re.fullmatch(_USE, use):
         raise ValueError(f'wanted "module:Class", such as "stages.eden:Denoise", found {use!r}')
     return use
 
@@ -63,6 +63,7 @@ Use = Annotated[
 Text = Annotated[str, Strict(), Field(min_length=1)]
 Keywords = Mapping[Annotated[str, Strict(), AfterValidator(_keyword)], JsonValue]
 Count = Annotated[int, Strict(), Field(ge=1)]
+Replicas = Annotated[int, Strict(), Field(ge=1, lt=1025)]  # each is a process
 CountOrAuto = Annotated[Count | Literal["auto"], BeforeValidator(_count_or_auto)]
 Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 Require = Literal["cuda", "host"] | None

@@ -20,6 +20,10 @@ class Crew(Protocol):
 
     shares_gpu_memory: bool  # its workers are processes, which open each other's pools
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nobody of them is missing."""
+
     def start(self, plans: Sequence[WorkerPlan]) -> None:
         """Make the workers."""
 

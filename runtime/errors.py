@@ -3,7 +3,9 @@
 RunpipeError
  |- ConfigError      the user's mistake: where, what, and what to write instead (exit code 2)
  |   `- PlanError    a configuration that is well written but cannot work on this host
- |- JournalError     the journal of a run cannot be trusted, or another run is using it
+ |- JournalError     the journal of a run cannot be used, or another run is using it
+ |   `- JournalDamaged   it cannot be trusted
+ |       `- JournalEmpty     it says nothing at all, as that of a run that ended before it began
  |- WorkerDied       a worker ended without being asked to
  |- WorkerHung       a worker lives, but no longer gets on
  |- StageFailed      a stage raised; its worker is healthy
@@ -32,6 +34,9 @@ class RunpipeError(Exception):
 class ConfigError(RunpipeError, ValueError):
     """The configuration cannot work; the message says where, and what to write instead."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
 
 class PlanError(ConfigError):
     """The pipeline cannot work on this host; the message has the numbers."""
@@ -39,6 +44,17 @@ class PlanError(ConfigError):
 
 class JournalError(RunpipeError):
     """A journal is damaged, is none, or is in use; the message names the file."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+class JournalDamaged(JournalError):
+    """What is in the file is not what a run wrote."""
+
+
+class JournalEmpty(JournalDamaged):
+    """Nothing is in the file: its run ended before it began, or somebody emptied it."""
 
 
 class WorkerDied(RunpipeError):
@@ -118,9 +134,8 @@ class RunInterrupted(RunpipeError):
 
     def __init__(self, signum: int, *, num_done: int, num_items: int) -> None:
         self.signum, self.num_done, self.num_items = signum, num_done, num_items
-        super().__init__(
-            f"interrupted by {_signal_name(signum)} after {num_done} of {num_items} items"
-        )
+        when = f"after {num_done} of {num_items} items" if num_items else "before any item began"
+        super().__init__(f"interrupted by {_signal_name(signum)} {when}")
 
 
 def bounded(text: str, max_chars: int) -> str:
@@ -129,6 +144,12 @@ def bounded(text: str, max_chars: int) -> str:
         half = max_chars // 2
         text = f"{text[:half]} [{len(text) - 2 * half} characters left out] {text[-half:]}"
     return text.encode(errors="backslashreplace").decode()
+
+
+def one_line(text: str) -> str:
+    """Return `text` as one line that a terminal can show: it quotes what a file may have said."""
+    shown = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    return bounded("".join(shown), MAX_ERROR_CHARS)
 
 
 class Terminated(KeyboardInterrupt):

@@ -6,13 +6,10 @@ because the kernel kills them (PR_SET_PDEATHSIG) when the *thread* that started 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import shutil
-import signal
-import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -22,20 +19,23 @@ from types import TracebackType
 
 import zmq
 
-from ipc.channel import MAX_PATH_BYTES, Inbox, Outbox, Watch
-from ipc.errors import PeerLost, WouldBlock
-from ipc.messages import AnyMessage, Heartbeat, Stop
-from ipc.setup_messages import SetupFailed, Started
+from ipc.channel import Inbox, Outbox, Watch
+from ipc.errors import ProtocolError, WouldBlock
+from ipc.messages import AnyMessage
+from ipc.setup_messages import Loaded, SetupFailed, Started
 from runtime.crew import M, Questions
-from runtime.errors import ConfigError, StageFailed, WorkerDied, WorkerHung
+from runtime.errors import ConfigError, RunpipeError, WorkerDied, WorkerHung
+from runtime.failures import setup_failure
 from runtime.logs import log_path
 from runtime.process import WorkerProcess, start_process
+from runtime.socket_folder import SocketFolder
+from runtime.stopping import ask_to_stop
+from runtime.vital import Vital
 from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
 
-LONGEST_NAME = len("/999999.pulse")  # of a socket
-START_S = 60.0  # how long a process may take to its first message, whatever `hang_s` is
+START_S = 60.0  # how long a worker that has not loaded may be silent, whatever `hang_s` is
 LAST_WORDS_S = 0.1  # how long a dead worker's last message may still be under way
 
 
@@ -43,32 +43,38 @@ class Fleet:
     """Owns every process, socket and descriptor of a pipeline. Belongs to one thread at a time."""
 
     shares_gpu_memory = True
+    opens_gpus = False  # workers open theirs as they start: they are going to be told to load
 
     def __init__(
-        self, *, run_dir: Path, hang_s: float, stop_grace_s: float, verbosity: int = 0
+        self,
+        *,
+        run_dir: Path,
+        hang_s: float,
+        stop_grace_s: float,
+        item_limit_s: float | None = None,
+        verbosity: int = 0,
     ) -> None:
-        self._run_dir = run_dir
-        self._verbosity = verbosity  # of the workers' logs
+        self._run_dir, self._verbosity = run_dir, verbosity  # of the workers' logs
         self._hang_s, self._stop_grace_s = hang_s, stop_grace_s
         self.workers: dict[str, WorkerProcess] = {}
-        self.beats: dict[str, Heartbeat] = {}  # the last of each worker, also of a dead one
+        self._vital = Vital(item_limit_s)
+        self.beats = self._vital.beats
         self._num_endpoints = 0
+        self._num_started: Counter[str] = Counter()
         self._last_words: float | None = None  # until when a dead worker's are waited for
         with ExitStack() as stack:
-            folder = Path(tempfile.mkdtemp(prefix="rp-"))  # short, and 0700
-            stack.callback(shutil.rmtree, folder)
-            if len(os.fsencode(folder)) + LONGEST_NAME > MAX_PATH_BYTES:
-                raise ConfigError(
-                    f"{tempfile.gettempdir()}: too long a path for the sockets in it; "
-                    "set TMPDIR to a shorter one, such as /tmp"
-                )
-            self._folder = folder
+            sockets = SocketFolder()
+            stack.callback(sockets.close)
+            self._folder = sockets.path
             self._zmq_context = stack.enter_context(zmq.Context())
             self._inbox = stack.enter_context(Inbox(self._zmq_context, self._new_endpoint()))
             self._watch, self._watch_inbox = Watch(self._inbox), Watch(self._inbox)
             self._parent_read, parent_write = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, self._parent_read)
             stack.callback(os.close, parent_write)
+            self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            stack.callback(os.close, self._woken)
+            self._watch.add(self._woken)
             self._spawner = stack.enter_context(ThreadPoolExecutor(1, "spawner"))
             stack.callback(self._stop_all)
             self._exit = stack.pop_all()
@@ -87,18 +93,32 @@ class Fleet:
             WorkerDied, WorkerHung: a worker did not come up.
         """
         for plan in plans:
-            try:
-                self._spawner.submit(self._start, plan).result()
-            except OSError as error:
-                raise ConfigError(f"{plan.name}: cannot start a worker: {error}") from error
+            self.begin(plan)
         self.gather(Started, [plan.name for plan in plans])
-        for worker in self.workers.values():
-            worker.outbox = Outbox(self._zmq_context, worker.endpoint)
-            worker.pulse = Outbox(self._zmq_context, f"{worker.endpoint}.pulse")
+        for name in self.workers:
+            self.connect(name)
+
+    def begin(self, plan: WorkerPlan) -> None:
+        """Start a process, for the first time or again; it will say `Started`.
+
+        Raises:
+            ConfigError: a log file cannot be written, or the host refuses another process.
+        """
+        try:
+            self._spawner.submit(self._start, plan).result()
+        except OSError as error:
+            raise ConfigError(f"{plan.name}: cannot start a worker: {error}") from error
+
+    def connect(self, name: str) -> None:
+        """Be able to send to a worker, which has said `Started`."""
+        worker = self.workers[name]
+        worker.outbox = Outbox(self._zmq_context, worker.endpoint)
+        worker.pulse = Outbox(self._zmq_context, f"{worker.endpoint}.pulse")
 
     def _start(self, plan: WorkerPlan) -> None:
         """Start one; whole in the spawner, so that an interruption cannot lose the process."""
-        endpoint, incarnation = self._new_endpoint(), 0
+        endpoint, incarnation = self._new_endpoint(), self._num_started[plan.name]
+        self._num_started[plan.name] += 1
         process = start_process(
             plan,
             incarnation=incarnation,
@@ -107,11 +127,17 @@ class Fleet:
             parent_fd=self._parent_read,
             log=log_path(self._run_dir, plan.name),
             verbosity=self._verbosity,
+            opens_gpu=self.opens_gpus,
         )
         pidfd = os.pidfd_open(process.pid)
         self._watch.add(pidfd)
         self.workers[plan.name] = WorkerProcess(plan, incarnation, endpoint, process, pidfd)
         logger.info("started worker=%s pid=%d device=%s", plan.name, process.pid, plan.shown_device)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every worker is there that ever was."""
+        return self.workers.keys() == self._num_started.keys()
 
     def pids(self) -> dict[str, int]:
         """Return the process of each worker."""
@@ -121,17 +147,11 @@ class Fleet:
 
     def send(self, worker: str, message: AnyMessage) -> None:
         """Send to a worker; one that is dead is found out by `receive`."""
-        outbox = self.workers[worker].outbox
-        assert outbox is not None, f"{worker} has not started"
-        with contextlib.suppress(PeerLost):
-            outbox.send(message)
+        self.workers[worker].tell(message)
 
     def send_pulse(self, worker: str, message: AnyMessage) -> None:
         """Send to a worker's small thread, which answers while a stage runs."""
-        outbox = self.workers[worker].pulse
-        assert outbox is not None, f"{worker} has not started"
-        with contextlib.suppress(PeerLost):
-            outbox.send(message)
+        self.workers[worker].tell_pulse(message)
 
     def device(self, plan: WorkerPlan) -> str:
         """Return what the worker calls its device."""
@@ -154,18 +174,24 @@ class Fleet:
             WorkerDied, WorkerHung, StageFailed, ConfigError: as `receive`.
         """
         answers: dict[str, M] = {}
-        while len(answers) < len(workers) and (message := self.receive(deadline=until)):
+        while len(answers) < len(workers):
+            message = self.receive(deadline=until)
+            if message is None and time.monotonic() >= until:
+                break
+            if isinstance(message, SetupFailed):
+                raise setup_failure(message)
             if isinstance(message, kind):
                 answers[message.sender] = message
         return {worker: answers[worker] for worker in workers if worker in answers}
 
     def receive(self, *, deadline: float | None = None) -> AnyMessage | None:
-        """Wait for the next message that is more than a heartbeat; None if `deadline` comes first.
+        """Wait for the next message that is more than a heartbeat.
+
+        None if `deadline` comes first, or if `wake` was called.
 
         Raises:
             WorkerDied: a worker ended, and its last words have been read.
-            WorkerHung: no heartbeat for `hang_s`.
-            StageFailed, ConfigError: a worker could not do what it was told.
+            WorkerHung: no heartbeat for `hang_s`, or no progress with an item for its limit.
         """
         while True:
             message = self._next_message(deadline)
@@ -175,11 +201,9 @@ class Fleet:
             if worker is None or worker.incarnation != message.incarnation:
                 continue  # of an incarnation that is gone
             worker.heard = time.monotonic()
-            if isinstance(message, SetupFailed):
-                raise _failure(message)
-            if not isinstance(message, Heartbeat):
+            worker.has_loaded |= isinstance(message, Loaded)
+            if not self._vital.hear(message):
                 return message
-            self.beats[message.sender] = message
 
     def _next_message(self, deadline: float | None) -> AnyMessage | None:
         while True:
@@ -187,8 +211,13 @@ class Fleet:
                 return self._inbox.receive()
             except WouldBlock:
                 pass
+            except ProtocolError as error:  # to drop it might be to wait for it for ever
+                raise RunpipeError(f"not from a worker: {error}") from error
             self._check_heartbeats()  # only now: a supervisor that was stopped reads first
             dead = self._watch.wait(timeout_s=self._until(deadline))
+            if self._woken in dead:
+                os.eventfd_read(self._woken)
+                return None
             if dead:
                 self._wait_for_last_words(dead)
             elif deadline is not None and time.monotonic() >= deadline:
@@ -205,7 +234,7 @@ class Fleet:
         raise WorkerDied(name, how, log=str(log_path(self._run_dir, name)))
 
     def _until(self, deadline: float | None) -> float:
-        next_hang = min((self._hangs_at(worker) for worker in self.workers.values()), default=0.0)
+        next_hang = min((self._hangs_at(worker) for worker in self.workers.values()), default=inf)
         return min(next_hang, deadline or next_hang) - time.monotonic() + 0.001
 
     def _check_heartbeats(self) -> None:
@@ -216,9 +245,12 @@ class Fleet:
                 raise WorkerHung(worker.plan.name, "no heartbeat", waited_s=waited_s)
 
     def _hangs_at(self, worker: WorkerProcess) -> float:
-        """Return when a silent worker counts as hung; a Python that starts is silent for long."""
-        has_started = worker.outbox is not None
-        return worker.heard + (self._hang_s if has_started else max(self._hang_s, START_S))
+        """Return when a silent worker counts as hung; one that imports is silent for long."""
+        return worker.heard + (self._hang_s if worker.has_loaded else max(self._hang_s, START_S))
+
+    def wake(self) -> None:
+        """Have `receive` return soon. From any thread, or a signal's handler."""
+        os.eventfd_write(self._woken, 1)
 
     # --- stopping ---
 
@@ -247,35 +279,10 @@ class Fleet:
         """Ask, wait `stop_grace_s`, then SIGTERM, then SIGKILL; always reap, if interrupted too."""
         try:
             self._spawner.submit(int).result()  # what it was starting is among the workers now
-            self._ask_all_to_stop()
+            ask_to_stop(self.workers.values(), grace_s=self._stop_grace_s)
         finally:
             for name in list(self.workers):
                 self.bury(name)
-
-    def _ask_all_to_stop(self) -> None:
-        for worker in self.workers.values():
-            if worker.outbox is not None:
-                stop = Stop(sender="supervisor", incarnation=0)
-                self.send(worker.plan.name, stop)
-            else:
-                worker.process.terminate()  # it has no inbox yet
-        # A worker in the middle of a stage or an import answers no message; that is no news.
-        for signum, level in ((signal.SIGTERM, logging.INFO), (signal.SIGKILL, logging.WARNING)):
-            for worker in self._wait_for_exits():
-                logger.log(level, "stopping worker=%s by %s", worker.plan.name, signum.name)
-                worker.process.send_signal(signum)
-
-    def _wait_for_exits(self) -> list[WorkerProcess]:
-        """Wait for at most `stop_grace_s`, and return who lives on."""
-        deadline, watch = time.monotonic() + self._stop_grace_s, Watch()
-        living = {worker.pidfd: worker for worker in self.workers.values()}
-        for pidfd in living:
-            watch.add(pidfd)
-        while living and (left := deadline - time.monotonic()) > 0:
-            for pidfd in watch.wait(timeout_s=left):
-                watch.remove(pidfd)
-                del living[pidfd]
-        return list(living.values())
 
     def __enter__(self) -> Fleet:
         """Return the fleet."""
@@ -289,10 +296,3 @@ class Fleet:
     ) -> None:
         """Stop all workers."""
         self.close()
-
-
-def _failure(message: SetupFailed) -> Exception:
-    if message.users_mistake:
-        return ConfigError(message.error)
-    stage = message.stage or message.sender.partition("/")[0]
-    return StageFailed(message.sender, stage, None, message.error, message.traceback)

@@ -19,8 +19,8 @@ class GpuPools:
     def __init__(self, gpu: WorkerGpu) -> None:
         self._gpu = gpu
         self._pointers: dict[str, int] = {}
-        self._opened: list[OpenedPool] = []
-        self._pinned: list[PinnedMemory] = []
+        self._opened: dict[str, OpenedPool] = {}
+        self._pinned: dict[str, PinnedMemory] = {}
         self._is_told = False  # that something could not be pinned
 
     def open(self, address: PoolAddress) -> object | None:
@@ -34,7 +34,7 @@ class GpuPools:
             self._pointers[address.name] = own.pointer
         else:
             opened = OpenedPool(self._gpu.device, address)
-            self._opened.append(opened)
+            self._opened[address.name] = opened
             self._pointers[address.name] = opened.pointer
         if address.gpu != self._gpu.device.uuid:
             return None
@@ -69,17 +69,24 @@ class GpuPools:
                 logger.warning("unpinned pool=%s, copies wait for each other: %s", name, error)
                 self._is_told = True
             return False
-        self._pinned.append(pinned)
+        self._pinned[mapped.address.name] = pinned
         return True
 
     def pointer(self, pool: str) -> int:
         """Return where a pool begins, as a stream's copies take it."""
         return self._pointers[pool]
 
+    def close_pool(self, pool: str) -> None:
+        """Close a pool of a dead worker, or unpin it; nothing that is queued needs it."""
+        for kind in (self._opened, self._pinned):
+            if (each := kind.pop(pool, None)) is not None:
+                each.close()
+        self._pointers.pop(pool, None)
+
     def close(self) -> None:
         """Wait for what is queued, then close all pools of others."""
         self._gpu.settle()
-        for each in [*self._opened, *self._pinned]:
+        for each in [*self._opened.values(), *self._pinned.values()]:
             each.close()
         self._opened.clear()
         self._pinned.clear()

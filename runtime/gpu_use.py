@@ -70,3 +70,21 @@ class GpuUse:
         self._ended.set()
         if self._uuids:
             self._thread.join(timeout=STUCK_S)  # a GPU that is lost may never answer
+
+
+def gpu_free_bytes(uuid: str) -> int | None:
+    """Return how much memory a GPU has left; None if nobody tells."""
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+    except ImportError:
+        return None
+    try:
+        nvml.nvmlInit()
+        try:
+            handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            return int(nvml.nvmlDeviceGetMemoryInfo(handle).free)
+        finally:
+            nvml.nvmlShutdown()
+    except nvml.NVMLError as error:
+        logger.info("no GPU memory: %s", error)
+        return None

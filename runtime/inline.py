@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -27,6 +27,7 @@ from runtime.errors import (
     MAX_ERROR_CHARS,
     MAX_TRACEBACK_CHARS,
     ConfigError,
+    RunpipeError,
     StageFailed,
     bounded,
 )
@@ -45,12 +46,13 @@ from stages.base import Item, Sink, Source, Stage, TensorSpec, UserError
 class InlineCrew:
     """All workers of a plan, without processes."""
 
-    shares_gpu_memory = False
+    shares_gpu_memory, is_whole = False, True
 
     def __init__(self) -> None:
         self._plans: dict[str, WorkerPlan] = {}
         self._steps: dict[str, Steps] = {}
         self._run: _Run | None = None
+        self._is_draining = False
 
     def start(self, plans: Sequence[WorkerPlan]) -> None:
         """Make the workers."""
@@ -89,7 +91,7 @@ class InlineCrew:
 
     def begin(self) -> None:
         """A run begins: what the last one has cost is no part of it."""
-        self._run = None
+        self._run, self._is_draining = None, False
 
     def beats(self) -> Mapping[str, Heartbeat]:
         """Return no heartbeat: nobody is there to beat."""
@@ -99,12 +101,14 @@ class InlineCrew:
         """Return what the last job has cost each worker."""
         return self._run.usages() if self._run else {}
 
-    def run(self, opened: OpenedJob, tally: Tally, _trace: object) -> list[str]:
-        """Run all items in order; return what the sink warns of. Failed items are in `tally`.
+    def drain(self) -> None:
+        """End with the segment that has begun; from any thread."""
+        self._is_draining = True
 
-        Raises:
-            StageFailed: the sink raised.
-        """
+    def run(
+        self, opened: OpenedJob, tally: Tally, _trace: object, durable: Collection[int] = ()
+    ) -> list[str]:
+        """Run all items but the durable ones, in order, as `Runner.run` says."""
         plan = opened.plan
         try:
             for steps in self._steps.values():
@@ -112,14 +116,18 @@ class InlineCrew:
         except UserError as error:
             raise ConfigError(str(error)) from error
         tally.start(unit=opened.unit, num_units=opened.num_units, num_items=plan.num_items)
-        run = self._run = _Run(opened, self._steps, tally)
+        self._run = run = _Run(opened, self._steps, tally)
         with _threads(plan.workers[0].threads):
-            for index in range(plan.num_items):
+            for index in (index for index in range(plan.num_items) if index not in durable):
+                if self._is_draining and index % plan.items_per_segment == 0:
+                    break
                 run.run_item(index)
+        if tally.items_durable < plan.num_items:
+            raise KeyboardInterrupt
         if tally.items_failed == plan.num_items:
             return []
         sink = plan.workers_of(plan.path[-1])[0]
-        finish = Finish(**ME, items=tuple(range(plan.num_items)))
+        finish = Finish(**ME, num_items=plan.num_items)
         finished = self.ask(Finished, {sink: finish})[sink]
         return list(finished.warnings)
 
@@ -191,6 +199,8 @@ class _Run:
             began = time.monotonic()
             try:
                 self._run(worker, hosted, item)
+            except RunpipeError:
+                raise  # of the journal, for one
             except Exception as error:
                 failed = _failed(worker, name, index, error)
                 if is_sink:

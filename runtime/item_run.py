@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from ipc.messages import ItemReady
+from ipc.messages import ItemAdmitted, ItemReady
 from ipc.records import TensorHandle
 from runtime.hosted import Hosted, pack_meta
 from runtime.sink_items import SinkItems
@@ -74,3 +74,17 @@ class Run:
                 assert helps.sink is not None
                 helps.sink.write(item, inputs)
         self.done = replace(ready, handles=ready.handles | dict(written), meta=meta)
+
+
+def as_ready(admitted: ItemAdmitted, source: str) -> ItemReady:
+    """Return an item at the start of its life as one that is ready for the source."""
+    return ItemReady(
+        sender=admitted.sender,
+        incarnation=admitted.incarnation,
+        stage=source,
+        item=admitted.item,
+        attempt=admitted.attempt,
+        handles={},
+        meta=b"",
+        failed=admitted.failed,
+    )

@@ -15,17 +15,22 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ipc.errors import ProtocolError
 from ipc.messages import ItemAdmitted, ItemReady, SlotFreed
 from ipc.setup_messages import OpenJob
+from runtime.border import Border
 from runtime.hosted import Hosted
-from runtime.item_run import Helps, Run
+from runtime.item_queue import ItemQueue
+from runtime.item_run import Helps, Run, as_ready
 from runtime.ledger import Ledger
-from runtime.memory import JobMemory, tensor_bytes
+from runtime.memory import JobMemory
 from runtime.meter import Meter
 from runtime.outgoing import Outgoing, Send
 from runtime.path import Identity, JobPath
+from runtime.replay_side import ReplaySide
 from runtime.sink_items import SinkItems
 from runtime.trace import Recorder
+from runtime.under_way import BEGINS, RUNS, UnderWay
 from stages.base import Sink
 
 if TYPE_CHECKING:  # a worker without a GPU imports nothing of it
@@ -49,21 +54,15 @@ class JobItems:
         send: Send,
         gpu: GpuQueue | None = None,
     ) -> None:
-        self._identity = identity
-        self._hosted = hosted
+        self._identity, self._hosted = identity, hosted
         self._ledger, self._meter, self._trace = ledger, meter, trace
         self._send, self._gpu = send, gpu
         self._path = path = JobPath(job)
-        self._memory = JobMemory(
-            identity["sender"],
-            job.pools,
-            job.owners,
-            job.places,
-            {stage.stage.library for stage in hosted.values()},
-            gpu.pools if gpu else None,
-        )
-        if gpu is not None:
-            gpu.make_ready(self._memory, hosted, trace)
+        self._queue = ItemQueue()
+        ledger.open(job.window)
+        self._note = UnderWay(job.under_way)
+        self._border = Border(job, {name: stage.reads for name, stage in hosted.items()})
+        self._memory = self._open_memory(job)
         self._outgoing = Outgoing(
             job,
             path,
@@ -74,9 +73,19 @@ class JobItems:
             send=send,
             take=self.take,
         )
+        self.replay = ReplaySide(
+            job,
+            identity=identity,
+            memory=self._memory,
+            outgoing=self._outgoing,
+            ledger=ledger,
+            send=send,
+            border=self._border,
+            under_way=lambda: [run.done for run in self._under_way],
+            drop_old=self._queue.drop,
+        )
         self._sink = SinkItems.of(job, path, hosted, identity=identity, ledger=ledger, send=send)
         self._helps = Helps(self._sink, ledger.tell, trace.part)
-        self._queue: dict[tuple[int, int, int], ItemReady] = {}  # (-position, item, attempt)
         self._under_way: deque[Run] = deque()  # the first one runs, the others are queued
         self._upstream = ", ".join(path.feeding(hosted)) or "the oldest item to be durable"
         last, nbytes = max(hosted, key=path.position), gpu.nbytes if gpu else 0
@@ -84,25 +93,44 @@ class JobItems:
         meter.start(job.job, identity["sender"], last, transports=transports, gpu_bytes=nbytes)
         self._idle_since = time.monotonic()
 
+    def _open_memory(self, job: OpenJob) -> JobMemory:
+        memory = JobMemory(
+            self._identity["sender"],
+            job.pools,
+            job.owners,
+            job.places,
+            {stage.stage.library for stage in self._hosted.values()},
+            self._gpu.pools if self._gpu else None,
+        )
+        if self._gpu is not None:
+            self._gpu.make_ready(memory, self._hosted, self._trace)
+        return memory
+
     def admit(self, message: ItemAdmitted) -> None:
         """Take an item at the start of its life."""
-        self.take(
-            ItemReady(
-                sender=message.sender,
-                incarnation=message.incarnation,
-                stage=self._path.source,
-                item=message.item,
-                attempt=message.attempt,
-                handles={},
-                meta=b"",
-                failed=message.failed,
-            )
-        )
+        self.take(as_ready(message, self._path.source))
 
     def take(self, ready: ItemReady) -> None:
-        """Queue an item for the stage it names."""
-        self._queue[-self._path.position(ready.stage), ready.item, ready.attempt] = ready
-        self._ledger.take((ready.item, ready.attempt))
+        """Queue an item for the stage it names, unless this attempt of it counts no more.
+
+        Raises:
+            ProtocolError: it is none of ours, or here already.
+        """
+        if self.replay.is_old(ready.item, ready.attempt) or self.replay.is_of_the_dead(ready):
+            return
+        self._border.check(ready)
+        item, attempt, position = ready.item, ready.attempt, self._path.position(ready.stage)
+        self._ledger.take(item, attempt, position)
+        if attempt and self._is_second_copy(ready):
+            self._outgoing.let_go(ready.stage, self._hosted[ready.stage].reads, ready)
+            return
+        self._queue.put(position, ready)
+
+    def _is_second_copy(self, ready: ItemReady) -> bool:
+        """Whether the sink has the item already, and this is of a worker that was thought lost."""
+        if self._sink is None or ready.stage != self._path.sink:
+            return False
+        return self._sink.has_taken(ready.item, ready.attempt)
 
     def owns(self, pool: str) -> bool:
         """Whether `pool` is one of this job's own pools here."""
@@ -110,24 +138,29 @@ class JobItems:
 
     def freed(self, message: SlotFreed) -> None:
         """A reader let go of a slot of ours."""
-        self._outgoing.freed(message)
+        if not self.replay.is_old(message.item, message.attempt):
+            self._outgoing.freed(message)
 
     def run_next(self) -> bool:
         """Run the item whose turn it is, or queue it on the GPU; False if nothing can be done."""
-        key = min((key for key in self._queue if self._is_turn(key)), default=None)
-        if key is None or not self._has_room(self._hosted[self._queue[key].stage]):
+        ready = self._queue.first(self._is_turn)
+        if ready is None or not self._has_room(self._hosted[ready.stage]):
             if not self._under_way:
                 what, item = self._waits_for()
                 self._ledger.wait(what if item < 0 else f"{what} {item}")
                 self._trace.wait(what, item, self._idle_since)
             return False
-        ready = self._queue.pop(key)
+        self._queue.take(self._path.position(ready.stage), ready)
         hosted = self._hosted[ready.stage]
         if ready.failed and not isinstance(hosted.stage, Sink):
             self._pass_on(hosted, ready, ready.failed)
             return True
         now = time.monotonic()
-        self._count(ready, waited_s=0.0 if self._under_way else now - self._idle_since)
+        self._meter.took(
+            ready.sender,
+            waited_s=0.0 if self._under_way else now - self._idle_since,
+            nbytes=self._memory.nbytes(ready.handles, hosted.reads),
+        )
         run = Run(hosted, ready)
         self._under_way.append(run)
         if len(self._under_way) == 1:
@@ -144,39 +177,31 @@ class JobItems:
 
         Raises:
             GpuLost: it has failed at one, and cannot be used any more.
+            ProtocolError: there is none.
         """
-        assert self._gpu is not None, "only a GPU worker is woken"
+        if self._gpu is None:
+            raise ProtocolError("only a GPU worker is woken")
         for run in self._gpu.done():
             assert run is self._under_way[0], "one stream, one order"
             self._end()
 
-    def _is_turn(self, key: tuple[int, int, int]) -> bool:
+    def _is_turn(self, ready: ItemReady) -> bool:
         """Whether the item can run: a sink takes its items in order, all others need slots.
 
         Only in the pools that the stage writes: who asked for more would wait for items that wait
         for this one. The window has a slot for every item in it, but the last `SlotFreed` of a
         finished item may still be on its way when the supervisor has admitted another for it.
         """
-        position, item, attempt = key
-        if self._sink is not None and -position == self._path.position(self._path.sink):
-            return item == self._sink.next_item()
-        ready = self._queue[key]
+        if self._sink is not None and ready.stage == self._path.sink:
+            return ready.item == self._sink.next_item()
         writes = () if ready.failed else self._hosted[ready.stage].writes
-        return self._memory.can_lease(item, attempt, writes)
+        return self._memory.can_lease(ready.item, ready.attempt, writes)
 
     def _has_room(self, hosted: Hosted) -> bool:
         """Whether a run can start now: what does not go to the GPU waits until that is done."""
         if self._gpu is not None and self._gpu.takes(hosted):
             return self._gpu.has_room(len(self._under_way))
         return not self._under_way
-
-    def _count(self, ready: ItemReady, *, waited_s: float) -> None:
-        nbytes: dict[str, int] = {}
-        for name in self._hosted[ready.stage].reads:
-            if handle := ready.handles.get(name):
-                owner = self._memory.owner(handle.pool)
-                nbytes[owner] = nbytes.get(owner, 0) + tensor_bytes(handle)
-        self._meter.took(ready.sender, waited_s=waited_s, nbytes=nbytes)
 
     def _waits_for(self) -> tuple[str, int]:
         """Return what would let this worker go on, for people; of one item only, which one."""
@@ -191,7 +216,8 @@ class JobItems:
     def _begin(self, now: float) -> None:
         """The first run under way begins: it is queued, or the one before it is done."""
         ready = self._under_way[0].done
-        self._ledger.start((ready.item, ready.attempt))
+        self._ledger.start(ready.item, ready.attempt)
+        self._note.note(RUNS, ready.item, ready.attempt, self._path.position(ready.stage))
         self._meter.run(now)
         self._trace.run(ready.stage, ready.item, ready.attempt, now)
         self._began = now
@@ -211,6 +237,7 @@ class JobItems:
         """Have the stage queue its work between the copies in and out."""
         assert self._gpu is not None
         hosted, ready = run.hosted, run.done
+        self._note.note(BEGINS, ready.item, ready.attempt, self._path.position(ready.stage))
         written = self._memory.lease(ready.item, ready.attempt, hosted.writes)
         queued = self._gpu.begin(hosted, ready.handles, written, item=ready.item)
         try:
@@ -218,32 +245,31 @@ class JobItems:
         except Exception as error:  # noqa: BLE001 - an item's failure is contained here
             run.failed = self._outgoing.report_failure(hosted.name, ready, error)
         self._gpu.end(queued, run, failed=bool(run.failed))
+        self._note.clear(BEGINS)
         if not run.failed and not queued.leaving and self._outgoing.stays(hosted.name):
             run.is_passed_on = True
-            self._outgoing.pass_on(
-                hosted.name, run.done, handles=run.done.handles, meta=run.done.meta, failed=""
-            )
+            onward = self._outgoing.onward(hosted.name, run.done, failed="")
+            self._queue.put(self._path.position(onward.stage), onward)
 
     def _end(self) -> None:
         """The first run under way is done: tell everyone, and begin the next one."""
         run = self._under_way.popleft()
-        self._ledger.stop()
-        self._pass_on(run.hosted, run.done, run.failed or run.done.failed, run.is_passed_on)
+        if self.replay.is_old(run.done.item, run.done.attempt):
+            self.replay.tell_dropped()
+        else:
+            self._pass_on(run.hosted, run.done, run.failed or run.done.failed, run.is_passed_on)
         if isinstance(run.hosted.stage, Sink) and self._sink is not None:
             try:
                 self._sink.commit()
             except Exception as error:  # noqa: BLE001 - a full disk, for one
                 run.failed = self._outgoing.report_failure(run.hosted.name, run.done, error)
+        self._ledger.stop()
+        self._note.clear(RUNS)
         self._idle_since = now = time.monotonic()
         self._trace.ran(now, failed=bool(run.failed))
         self._meter.ran(run.hosted.name, now - self._began)
-        logger.debug(
-            "ran stage=%s item=%d attempt=%d took_s=%.4f",
-            run.hosted.name,
-            run.done.item,
-            run.done.attempt,
-            now - self._began,
-        )
+        done, took_s = run.done, now - self._began
+        logger.debug("ran %s item=%d.%d took_s=%.4f", done.stage, done.item, done.attempt, took_s)
         if self._under_way:
             self._begin(now)
 
@@ -256,10 +282,12 @@ class JobItems:
         else:
             self._memory.written(done.item, done.attempt, hosted.writes)
         self._outgoing.let_go(hosted.name, hosted.reads, done)
-        if not is_passed_on:
-            self._outgoing.pass_on(
-                hosted.name, done, handles=done.handles, meta=done.meta, failed=failed
-            )
+        if is_passed_on:
+            self._ledger.take(done.item, done.attempt, self._path.position(hosted.name) + 1)
+        else:
+            self._outgoing.pass_on(hosted.name, done, failed=failed)
+        if done.attempt:
+            self.replay.tell_passed(done)
 
     def close(self) -> None:
         """Let go of all pools, when what is queued on the GPU is done."""
@@ -269,3 +297,4 @@ class JobItems:
         if self._gpu is not None:
             self._gpu.close()
         self._memory.close()
+        self._note.close()

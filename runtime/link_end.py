@@ -10,9 +10,7 @@ Whoever started it has the deadlines; this process waits as long as it takes, an
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 import time
 from typing import assert_never
@@ -46,10 +44,10 @@ from runtime.link_messages import (
     line_of,
 )
 from runtime.link_pool import LinkPool
+from runtime.parent import die_with
 from runtime.path import Identity
 from runtime.worker_gpu import GpuLost, WorkerGpu
 
-PR_SET_PDEATHSIG = 1
 WARM_UP_COPIES = 2  # the first ones find other clocks, and mappings that nobody has used
 PLACE, SOURCE = 0, 1  # slots: where items come and go, and what our own are copied from
 
@@ -231,12 +229,6 @@ def _address(array: NDArray[np.uint8]) -> int:
     return int(array.ctypes.data)
 
 
-def _die_with(parent_pid: int) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        raise SystemExit("the doctor is gone")
-
-
 def main() -> None:
     """Be an end, until standard input closes. Started by `runpipe doctor`, not by people."""
     parser = argparse.ArgumentParser(prog="runtime.link_end", description=main.__doc__)
@@ -244,7 +236,7 @@ def main() -> None:
     parser.add_argument("--endpoint", required=True, help="where this end binds its inbox")
     parser.add_argument("--parent-pid", type=int, required=True)
     arguments = parser.parse_args()
-    _die_with(arguments.parent_pid)
+    die_with(arguments.parent_pid)
     sys.setswitchinterval(SWITCH_S)
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is no answer

@@ -15,6 +15,7 @@ from runtime.worker_plan import WorkerPlan
 
 STARTING, LOADING, PREPARING, RUNNING = "starting", "loading weights", "preparing", "running"
 JOINING, STOPPING = "joining the output", "stopping"
+CHECKING = "checking what is durable"
 
 
 class Beating(Protocol):

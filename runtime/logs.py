@@ -47,6 +47,33 @@ class _TerminalHandler(logging.Handler):
         self._terminal.say(self.format(record))
 
 
+class _LogFile(logging.FileHandler):
+    """The file; where the disk is full, that is said once, and the run goes on without."""
+
+    def __init__(self, path: Path, terminal: Terminal) -> None:
+        super().__init__(path, encoding="utf-8")
+        self._terminal, self._is_broken = terminal, False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self._say(error)
+        else:
+            super().handleError(record)
+
+    def _say(self, error: OSError) -> None:
+        if not self._is_broken:
+            self._is_broken = True
+            path = self.baseFilename
+            self._terminal.say(f"runpipe: warning: {path}: cannot be written: {error.strerror}")
+
+    def close(self) -> None:
+        try:
+            super().close()  # which closes it in any case
+        except OSError as error:  # lines that have waited for space
+            self._say(error)
+
+
 @contextmanager
 def supervisor_logs(
     run_dir: Path, *, verbosity: int = 0, terminal: Terminal | None = None
@@ -60,11 +87,12 @@ def supervisor_logs(
     """
     path = log_path(run_dir, "supervisor")
     chosen = min(verbosity, len(STDERR_LEVELS) - 1)
-    to_file = logging.FileHandler(path, encoding="utf-8")
-    to_file.setLevel(FILE_LEVELS[chosen])
-    to_file.setFormatter(_FileFormatter("supervisor"))
     with ExitStack() as stack:
-        to_stderr = _TerminalHandler(terminal or stack.enter_context(Terminal()))
+        terminal = terminal or stack.enter_context(Terminal())
+        to_file = _LogFile(path, terminal)
+        to_file.setLevel(FILE_LEVELS[chosen])
+        to_file.setFormatter(_FileFormatter("supervisor"))
+        to_stderr = _TerminalHandler(terminal)
         to_stderr.setLevel(STDERR_LEVELS[chosen])
         to_stderr.setFormatter(_HumanFormatter())
         stack.enter_context(_handlers(to_stderr, to_file))
@@ -87,13 +115,15 @@ def worker_logs(worker: str, *, verbosity: int = 0) -> Iterator[None]:
 
 
 def log_path(run_dir: Path, process: str) -> Path:
-    """Return where `process` ("supervisor", "encode+decode/0") logs, and make the folder.
+    """Return where `process` ("supervisor", "encode+decode/0") logs, and make folder and file.
 
     Open it for appending: all incarnations of a worker write to one file.
     """
     folder = run_dir / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{process.replace('/', '.')}.log"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{process.replace('/', '.')}.log"
+    path.touch(mode=0o644)  # whatever the umask is: nobody else may write into a run
+    return path
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class JobMemory:
 
         Args:
             worker: who opens them.
-            pools: those that it writes or reads.
+            pools: those that it writes or reads; of the dead those that name no owner.
             owners: pool -> worker, of all pools.
             places: pool -> what lies in its slots, of `pools`.
             libraries: whose views the stages want.
@@ -57,14 +57,40 @@ class JobMemory:
         }
         self._addresses = {pool.name: pool for pool in pools}
         self._views: dict[tuple[str, Library], Views] = {}
-        self._mapped: list[MappedPool] = []
+        self._mapped: dict[str, MappedPool] = {}
+        self._libraries = libraries
         with ExitStack() as opened:  # if one cannot be opened, the others are closed
             opened.callback(self.close)
             for pool in pools:
-                self._open(pool, libraries)
+                self._open(pool)
             opened.pop_all()
 
-    def _open(self, pool: PoolAddress, libraries: set[Library]) -> None:
+    def meet(
+        self,
+        pools: Sequence[PoolAddress],
+        owners: Mapping[str, str],
+        places: Mapping[str, Sequence[TensorPlace]],
+    ) -> None:
+        """Open pools of a worker that is back, as at the beginning."""
+        self._owners = {**self._owners, **owners}
+        self._places = {**self._places, **places}
+        for pool in pools:
+            self._addresses[pool.name] = pool
+            self._open(pool)
+
+    def unmap(self, pools: Iterable[str]) -> None:
+        """Close pools of the dead, those of them that are open here; nothing runs with them."""
+        for name in pools:
+            if self._addresses.pop(name, None) is None:
+                continue
+            for library in self._libraries:
+                self._views.pop((name, library), None)
+            if self._gpu is not None:
+                self._gpu.close_pool(name)
+            if (mapped := self._mapped.pop(name, None)) is not None:
+                self._unmap(mapped)
+
+    def _open(self, pool: PoolAddress) -> None:
         size = pool.slot_bytes
         if pool.gpu:
             assert self._gpu is not None, "a worker without a GPU is sent no such pool"
@@ -73,10 +99,10 @@ class JobMemory:
                 self._views[pool.name, "torch"] = Views(data, slot_bytes=size, library="torch")
             return
         mapped = MappedPool(pool, writable=pool.owner == self._worker)
-        self._mapped.append(mapped)
+        self._mapped[pool.name] = mapped
         if self._gpu is not None:
-            mapped = self._mapped[-1] = self._gpu.pin(mapped)
-        for library in libraries:
+            mapped = self._mapped[pool.name] = self._gpu.pin(mapped)
+        for library in self._libraries:
             self._views[pool.name, library] = Views(
                 mapped.array(), slot_bytes=size, library=library
             )
@@ -131,6 +157,22 @@ class JobMemory:
             kept = [self._where[name][1] for name, h in handles.items() if h.pool == pool]
             slots.keep_for(slot, {reader for place in kept for reader in place.readers})
 
+    def give_up(self, attempts: Mapping[int, int]) -> None:
+        """Free our slots of all attempts before these; nobody has them any more."""
+        for slots in self._slots.values():
+            for item, attempt in attempts.items():
+                slots.give_up(item, attempt)
+
+    def excuse(self, item: int, attempt: int, readers: Iterable[str]) -> None:
+        """Count `readers` as having let go of what we have of the item; they still may say so."""
+        for slots in self._slots.values():
+            slots.excuse(item, attempt, readers)
+
+    def excuse_finished(self, oldest: int, finished: Sequence[int], *, window: int) -> None:
+        """Count everybody as having let go of `finished` items, and of all before `oldest`."""
+        for slots in self._slots.values():
+            slots.excuse_finished(oldest, finished, window=window)
+
     # --- tensors ----------------------------------------------------------------------------------
 
     def views(
@@ -163,10 +205,20 @@ class JobMemory:
         start = self._gpu.pointer(handle.pool)
         return start + handle.slot * self._addresses[handle.pool].slot_bytes + handle.offset
 
+    def nbytes(self, handles: Mapping[str, TensorHandle], names: Iterable[str]) -> dict[str, int]:
+        """Return how many bytes each worker wrote of the tensors `names`, those that there are."""
+        nbytes: dict[str, int] = {}
+        for name in names:
+            if handle := handles.get(name):
+                owner = self._owners[handle.pool]
+                nbytes[owner] = nbytes.get(owner, 0) + tensor_bytes(handle)
+        return nbytes
+
     def transports(self) -> dict[str, str]:
         """Return how the tensors of each worker get here, the fastest way that one takes."""
         found = {}
-        for pool in sorted(self._addresses.values(), key=lambda one: bool(one.gpu)):
+        addresses = [pool for pool in self._addresses.values() if pool.owner]
+        for pool in sorted(addresses, key=lambda one: bool(one.gpu)):
             is_view = self.is_in_place(pool.name)
             found[pool.owner] = (VIEW if is_view else COPY) if pool.gpu else HOST
         return found | {self._worker: LOCAL}
@@ -180,11 +232,14 @@ class JobMemory:
         self._views.clear()
         if self._gpu is not None:
             self._gpu.close()
-        for mapped in self._mapped:
-            try:
-                mapped.close()
-            except BufferError:
-                self._close_after_collecting(mapped)
+        for mapped in self._mapped.values():
+            self._unmap(mapped)
+
+    def _unmap(self, mapped: MappedPool) -> None:
+        try:
+            mapped.close()
+        except BufferError:
+            self._close_after_collecting(mapped)
 
     def _close_after_collecting(self, mapped: MappedPool) -> None:
         """Views die with the frames of a traceback, which may be a cycle.

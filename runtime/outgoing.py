@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ipc.messages import AnyMessage, ItemFailed, ItemReady, SlotFreed
-from ipc.records import TensorHandle
 from ipc.setup_messages import OpenJob
 from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
 from runtime.ledger import Ledger
@@ -42,6 +41,7 @@ class Outgoing:
         self._send = send
         self._take = take  # an item that stays in this worker
         self._routes: dict[str, Route] = {}  # by the stage that they lead to
+        self._path = path
         self._following: dict[str, str | None] = {}
         self._stays: set[str] = set()  # stages whose items stay in this worker
         for stage in stages:
@@ -85,32 +85,27 @@ class Outgoing:
         """A reader let go of a slot of ours; its worker may get its next item for that."""
         self._memory.free(message.pool, message.slot, message.item, message.attempt, message.reader)
         if route := self._routes.get(message.reader):
-            self._ledger.freed((message.item, message.attempt))
             self._dispatch(route.freed(message.item, message.attempt))
 
-    def pass_on(
-        self,
-        stage: str,
-        ready: ItemReady,
-        *,
-        handles: Mapping[str, TensorHandle],
-        meta: bytes,
-        failed: str,
-    ) -> None:
+    def pass_on(self, stage: str, ready: ItemReady, *, failed: str) -> None:
         """Send the item to the stage after `stage`; after the sink there is none."""
+        if self._following[stage] is not None:
+            onward = self.onward(stage, ready, failed=failed)
+            self._dispatch(self._routes[onward.stage].offer(onward))
+
+    def onward(self, stage: str, ready: ItemReady, *, failed: str) -> ItemReady:
+        """Return the item as it goes on after `stage`, which is not the last one."""
         following = self._following[stage]
-        if following is None:
-            return
-        onward = ItemReady(
+        assert following is not None, stage
+        return ItemReady(
             **self._identity,
             stage=following,
             item=ready.item,
             attempt=ready.attempt,
-            handles=dict(handles),
-            meta=meta,
+            handles=ready.handles,
+            meta=ready.meta,
             failed=failed,
         )
-        self._dispatch(self._routes[following].offer(onward))
 
     def report_failure(self, stage: str, ready: ItemReady, error: Exception) -> str:
         """Tell the supervisor, and return why the item is given up."""
@@ -130,17 +125,30 @@ class Outgoing:
         self._send(SUPERVISOR, failed)
         return f"{stage}: {reason}"
 
+    # --- when a worker is dead, and when it is back ---
+
+    def lose(self, workers: Iterable[str], is_old: Callable[[int, int], bool]) -> None:
+        """`workers` are dead; attempts that are old are nobody's any more."""
+        for worker in workers:
+            for route in self._routes.values():
+                route.lose(worker)
+        for route in self._routes.values():
+            self._dispatch(route.drop(is_old))
+
+    def meet(self, worker: str) -> None:
+        """`worker` is back."""
+        for route in self._routes.values():
+            self._dispatch(route.meet(worker))
+
     def _dispatch(self, sends: Sends) -> None:
         for worker, ready in sends:
+            position = self._path.position(ready.stage)
             if worker == self._identity["sender"]:
                 self._take(ready)
-            else:
-                key = (ready.item, ready.attempt)
-                if ready.failed:  # nobody may ever say that it has let go of this one
-                    self._ledger.drop(key)
-                else:
-                    self._ledger.send(key, worker)
+            elif self._ledger.send(ready.item, ready.attempt, position, worker):
                 self._send(worker, ready)
+            else:
+                self._routes[ready.stage].take_back(worker, ready)
 
 
 def _rule(job: OpenJob, path: JobPath, stage: str) -> Rule:

@@ -9,16 +9,21 @@ from pathlib import Path
 from types import TracebackType
 
 from runtime.config import PipelineConfig
+from runtime.earlier import Earlier, basis_of, earlier_run
 from runtime.errors import ConfigError, RunIncomplete
+from runtime.finished import finished_report
 from runtime.fleet import Fleet
 from runtime.host import probe_host
 from runtime.inline import InlineCrew
-from runtime.live import Live
+from runtime.job_paths import check_paths
+from runtime.live import RUNNING, Live
 from runtime.logs import supervisor_logs
 from runtime.report import Report
-from runtime.run import Run, Runner
-from runtime.run_dir import kept_to_ourselves, make_run_dir
+from runtime.run import Run
+from runtime.run_dir import kept_to_ourselves, make_run_dir, wait_for_orphans
+from runtime.runner import Runner
 from runtime.setup import OpenedJob, Setup
+from runtime.stored import JOB
 from runtime.supervisor import Supervisor
 from runtime.terminal import Terminal
 from stages.base import Job
@@ -49,6 +54,7 @@ class Pipeline:
         """
         self.config = config
         self.run_dir: Path | None = None  # of the last run
+        self._run: Run | None = None  # likewise
         self._is_logging = False
         self._inline, self._verbosity, self._terminal = inline, verbosity, terminal
         self._host = probe_host()
@@ -82,21 +88,110 @@ class Pipeline:
             RunInterrupted: Ctrl-C or SIGTERM; likewise.
         """
         job = self._job(input, output, overwrite=overwrite)
+        check_paths(job)
         wanted = Path(run_dir) if run_dir else None
         folder, is_new = make_run_dir(wanted, pipeline=self.config.pipeline)
-        self.run_dir = folder
+        self.run_dir, self._run = folder, None
         run = Run(self.config, replace(job, work_dir=str(folder)), is_new=is_new)
         on_start(run.live)
+        with self._writing_in(folder):
+            return self._execute(run)
+
+    def resume(
+        self,
+        run_dir: str | Path,
+        *,
+        input: str | Path | None = None,  # noqa: A002 - the word people use
+        output: str | Path | None = None,
+        overwrite: bool = False,
+        force: bool = False,
+        on_start: Callable[[Live], None] = lambda _live: None,
+    ) -> Report:
+        """Go on with a run that ended early, however it did; what is durable is not done again.
+
+        The bytes are those of a run that nothing befell. Of a run that is done already the report
+        is returned, and nothing is touched. For the configuration see `stored.load_run_config`.
+
+        Args:
+            run_dir: of that run.
+            input: if it is given, it must be that of the run.
+            output: likewise.
+            overwrite: replace an output that has appeared meanwhile.
+            force: go on although configuration, input or code have changed, and begin anew where
+                the journal is damaged, or where what is durable does not fit any more.
+            on_start: as in `run`.
+
+        Raises:
+            ConfigError: it would not be the same run, or there is none.
+            JournalError: its journal is damaged, or in use.
+            RunpipeError: as `run`.
+        """
+        folder = Path(run_dir).absolute()
+        self._run = None
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: there is no such run directory")
+        self.run_dir = folder
+        with self._writing_in(folder), earlier_run(folder, is_forced=force) as earlier:
+            stored = earlier.stored
+            job = self._job(
+                input or stored.input,
+                output or stored.output,
+                overwrite=overwrite or stored.overwrite,
+            )
+            return self._go_on(replace(job, work_dir=str(folder)), earlier, on_start)
+
+    def _go_on(self, job: Job, earlier: Earlier, on_start: Callable[[Live], None]) -> Report:
+        folder = Path(job.work_dir)
+        earlier.check_asked(self.config, job)
+        if done := finished_report(earlier, folder, self.config):
+            return done
+        check_paths(job)
+        earlier.check_files(basis_of(self.config, job))
+        wait_for_orphans(folder)
+        run = Run(self.config, job, earlier=earlier)
+        on_start(run.live)
+        return self._execute(run)
+
+    @property
+    def has_report(self) -> bool:
+        """Whether the last run got so far that it wrote a report."""
+        return self._run is not None and self._run.has_report
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the last run got so far that it can be resumed, however it ended."""
+        return self._run is not None and (self._run.folder / JOB).exists()
+
+    def drain(self) -> bool:
+        """Let the run end once all that has begun is durable; it can be resumed then.
+
+        For a signal handler, or any thread.
+
+        Returns:
+            Whether items are under way; else there is nothing to wait for.
+        """
+        run, runner = self._run, self._runner
+        if run is None or runner is None or run.live.phase != RUNNING:
+            return False
+        runner.drain()
+        return True
+
+    def _execute(self, run: Run) -> Report:
+        self._run = run
+        with self._stopping_on_failure():
+            setup, runner = self._start(run.folder, opens_gpus=True)
+            return run.execute(setup, self._host, runner)
+
+    @contextmanager
+    def _writing_in(self, folder: Path) -> Iterator[None]:
+        """Keep the run directory to ourselves, and log to it."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(kept_to_ourselves(folder))
                 stack.enter_context(self._logs(folder))
             except OSError as error:
                 raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from error
-            stack.enter_context(self._stopping_on_failure())  # which may have something to log
-            setup, runner = self._start(folder)
-            report = run.execute(setup, self._host, runner)
-        return report
+            yield
 
     def plan(
         self,
@@ -117,8 +212,9 @@ class Pipeline:
         """
         folder = Path(run_dir).absolute()
         job = self._job(input, output, overwrite=True)
+        check_paths(job)
         with self._stopping_on_failure():
-            setup, _runner = self._start(folder)
+            setup, _runner = self._start(folder, opens_gpus=False)
             setup.describe()
             return setup.open(replace(job, work_dir=str(folder)))
 
@@ -135,17 +231,17 @@ class Pipeline:
             raise
 
     def _job(self, source: str | Path | None, output: str | Path | None, *, overwrite: bool) -> Job:
-        job = Job(
+        return Job(
             input=str(Path(source).absolute()) if source else self.config.input or "",
             output=str(Path(output).absolute()) if output else self.config.output or "",
             work_dir="",
             overwrite=overwrite,
             seed=self.config.run.seed,
         )
-        check_paths(job)
-        return job
 
-    def _start(self, run_dir: Path) -> tuple[Setup, Runner]:
+    def _start(self, run_dir: Path, *, opens_gpus: bool) -> tuple[Setup, Runner]:
+        if self._crew is not None and not self._crew.is_whole:
+            self.close()  # one died when its work was done
         if self._setup is None or self._runner is None:
             if self._inline:
                 self._crew = self._runner = InlineCrew()
@@ -153,9 +249,11 @@ class Pipeline:
                 self._crew = Fleet(
                     run_dir=run_dir,
                     hang_s=self.config.run.hang_s,
+                    item_limit_s=self.config.run.item_limit_s,
                     stop_grace_s=self.config.run.stop_grace_s,
                     verbosity=self._verbosity,
                 )
+                self._crew.opens_gpus = opens_gpus
                 self._runner = Supervisor(self.config, self._crew)
             self._setup = Setup(self.config, self._host, self._crew)
         return self._setup, self._runner
@@ -197,23 +295,3 @@ class Pipeline:
     ) -> None:
         """Stop all workers."""
         self.close()
-
-
-def check_paths(job: Job) -> None:
-    """Refuse what can be seen to fail before anything starts; source and sink look closer later.
-
-    Raises:
-        ConfigError: no input, no output, or an output that exists or cannot be.
-    """
-    for name, path in (("input", job.input), ("output", job.output)):
-        if not path:
-            raise ConfigError(f"no {name}: say --{name} FILE, or `{name}:` in the configuration")
-    source, output = Path(job.input), Path(job.output)
-    if not source.exists():
-        raise ConfigError(f"{source}: no such input")
-    if output.exists() and output.samefile(source):
-        raise ConfigError(f"{output}: is the input; choose another --output")
-    if output.exists() and not job.overwrite:
-        raise ConfigError(f"{output}: exists; say --overwrite, or choose another --output")
-    if not output.parent.is_dir():
-        raise ConfigError(f"{output}: there is no folder {output.parent}")

@@ -53,6 +53,11 @@ class Plan:
         plan = next(plan for plan in self.workers if plan.name == worker)
         return pools_of(plan, self.workers, self.pools, self.path[-1])
 
+    @property
+    def joiner(self) -> str:
+        """The worker that joins the output: the sink's first replica."""
+        return self.workers_of(self.path[-1])[0]
+
     def workers_of(self, stage: str) -> list[str]:
         """Return the replicas of `stage`, in order."""
         return [worker.name for worker in self.workers if stage in worker.stages]
@@ -74,8 +79,13 @@ def plan_workers(config: PipelineConfig, host: Host) -> tuple[tuple[WorkerPlan, 
             # What a GPU worker computes on the CPU is small, and threads that wait for more of it
             # would take the cores of the other workers.
             own = 1 if gpu and config.run.threads == "auto" else threads
-            workers.append(WorkerPlan(f"{'+'.join(stages)}/{replica}", stages, gpu, own))
+            name = f"{'+'.join(stages)}/{replica}"
+            workers.append(WorkerPlan(name, stages, gpu, own, _modules(config, stages)))
     return tuple(workers), warnings
+
+
+def _modules(config: PipelineConfig, stages: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(config.stages[name].use.partition(":")[0] for name in stages))
 
 
 def _groups(config: PipelineConfig) -> list[tuple[str, ...]]:

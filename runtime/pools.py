@@ -13,17 +13,17 @@ from runtime.crew import ME, Crew
 from runtime.errors import PlanError
 from runtime.host import ROOT, usable_memory
 from runtime.plan import Plan
+from runtime.plan_pools import PoolPlan
 from runtime.reach import ask_for_pools
 from runtime.worker_plan import WorkerPlan
 
 
-def make_pools(plan: Plan, names: Mapping[str, str], stack: ExitStack) -> dict[str, PoolAddress]:
-    """Make all pools of a job that lie in host memory, and return their addresses by owner.
+def make_pools(plan: Plan, names: Mapping[str, str]) -> dict[str, HostPool]:
+    """Make all pools of a job that lie in host memory, and return them by owner.
 
     Args:
         plan: of the job.
         names: owner -> name of its pool.
-        stack: gives the pools up when it is closed.
 
     Raises:
         PlanError: the memory is not there any more: past what is free the OOM killer comes.
@@ -34,22 +34,28 @@ def make_pools(plan: Plan, names: Mapping[str, str], stack: ExitStack) -> dict[s
             f"the pools need {plan.pool_bytes / 2**30:.1f} GiB of shared memory, "
             f"and {free / 2**30:.1f} GiB are left"
         )
-    addresses = {}
-    for pool in plan.pools:
-        if pool.gpu is not None:
-            continue
-        try:
-            made = HostPool(
-                names[pool.owner],
-                owner=pool.owner,
-                num_slots=pool.num_slots,
-                slot_bytes=pool.slot_bytes,
-            )
-        except NoMemory as error:
-            raise PlanError(str(error)) from error
-        stack.callback(made.close)
-        addresses[pool.owner] = made.address
-    return addresses
+    with ExitStack() as stack:  # if one cannot be made, the others are given up
+        made = {}
+        for pool in plan.pools:
+            if pool.gpu is None:
+                made[pool.owner] = make_pool(pool, names[pool.owner])
+                stack.callback(made[pool.owner].close)
+        stack.pop_all()
+    return made
+
+
+def make_pool(pool: PoolPlan, name: str) -> HostPool:
+    """Make one pool in host memory.
+
+    Raises:
+        PlanError: the memory is not there.
+    """
+    try:
+        return HostPool(
+            name, owner=pool.owner, num_slots=pool.num_slots, slot_bytes=pool.slot_bytes
+        )
+    except NoMemory as error:
+        raise PlanError(str(error)) from error
 
 
 def make_gpu_pools(plan: Plan, names: Mapping[str, str], crew: Crew) -> dict[str, PoolAddress]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ipc.channel import Outbox
+from ipc.errors import PeerLost
+from ipc.messages import AnyMessage
 from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
@@ -38,7 +41,16 @@ class WorkerProcess:
     pidfd: int
     outbox: Outbox | None = None  # once it has started
     pulse: Outbox | None = None  # to its small thread
+    has_loaded: bool = False
     heard: float = field(default_factory=time.monotonic)
+
+    def tell(self, message: AnyMessage) -> None:
+        """Send to its main thread, if it is not dead."""
+        _send(self.outbox, message)
+
+    def tell_pulse(self, message: AnyMessage) -> None:
+        """Send to its small thread, if it is not dead."""
+        _send(self.pulse, message)
 
     def kill(self) -> None:
         """Kill it if it is not dead already, and reap it.
@@ -59,6 +71,12 @@ class WorkerProcess:
             )
 
 
+def _send(outbox: Outbox | None, message: AnyMessage) -> None:
+    assert outbox is not None, "the worker has not started"
+    with contextlib.suppress(PeerLost):
+        outbox.send(message)
+
+
 def start_process(
     plan: WorkerPlan,
     *,
@@ -68,17 +86,19 @@ def start_process(
     parent_fd: int,
     log: Path,
     verbosity: int,
+    opens_gpu: bool,
 ) -> subprocess.Popen[bytes]:
     """Start a worker: exec, not fork, and in a session of its own.
 
     Args:
-        plan: what it will be; it learns its stages by message.
+        plan: what it will be; it learns its stages by message, and only imports them by itself.
         incarnation: how often it was started before.
         endpoint: where it binds its inbox.
         supervisor: the inbox of the supervisor.
         parent_fd: the read end of a pipe that closes when this process ends.
         log: gets all it prints.
         verbosity: of its log.
+        opens_gpu: it is going to load something, so it may open its GPU, if it has one, at once.
     """
     arguments = {
         "--name": plan.name,
@@ -88,9 +108,11 @@ def start_process(
         "--parent-pid": os.getpid(),
         "--parent-fd": parent_fd,
         "--verbosity": verbosity,
+        "--modules": ",".join(plan.modules),
     }
     command = [sys.executable, "-P", "-m", "runtime.worker"]
     command += [str(word) for pair in arguments.items() for word in pair]
+    command += ["--opens-gpu"] if opens_gpu and plan.gpu else []
     with log.open("ab") as output:
         return subprocess.Popen(
             command,

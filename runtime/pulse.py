@@ -7,6 +7,7 @@ that holds the interpreter lock stops it too; then the heartbeats stop, as they 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -15,11 +16,13 @@ import zmq
 
 from ipc.channel import Inbox, Outbox, Watch
 from ipc.errors import PeerLost, ProtocolError, WouldBlock
-from ipc.messages import Heartbeat, Held, PeerDied
-from ipc.records import ItemAttempt
+from ipc.messages import Heartbeat
+from ipc.replay_messages import Held, PeerDied
 from runtime.ledger import Ledger
 from runtime.meter import Meter
 from runtime.path import Identity
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 0.5
 EXIT_ORPHANED = 3
@@ -94,14 +97,16 @@ class Pulse(threading.Thread):
             message = self._inbox.receive()
         except WouldBlock:
             return
-        if not isinstance(message, PeerDied):
-            raise ProtocolError(f"not for a worker's small thread: {message}")
-        self._beat()  # the run is about to end, and its report wants the last counts
-        held = self._ledger.held(dead=message.worker)
-        self._supervisor.send(
-            Held(
-                **self._identity,
-                dead=message.worker,
-                items=tuple(ItemAttempt(item=item, attempt=attempt) for item, attempt in held),
-            )
-        )
+        except ProtocolError as error:
+            logger.error("dropped by the small thread: %s", error)
+            return
+        if not isinstance(message, PeerDied):  # to end here would be taken for a hung worker
+            what = type(message).__name__
+            logger.error("dropped by the small thread: %s of %r", what, message.sender)
+            return
+        self._beat()  # a run that is about to end wants the last counts in its report
+        for one in message.dead:
+            self._ledger.lose(one.worker, one.incarnation)
+        held = Held(**self._identity, asked=message.asked, items=self._ledger.places())
+        with contextlib.suppress(PeerLost):
+            self._supervisor.send(held)

@@ -49,6 +49,16 @@ class Failure(_Part, frozen=True):
     traceback: str = ""
 
 
+class Hang(_Part, frozen=True):
+    """A worker that no longer got on, and was replaced."""
+
+    worker: str
+    what: str  # "no heartbeat", "no progress with item 3"
+    waited_s: float
+    item: int | None = None  # that it was at
+    stacks: dict[str, str] = {}  # worker -> what its threads were doing, or why that is not known
+
+
 class WorkerReport(_Part, frozen=True):
     """What one worker did, over all of its incarnations."""
 
@@ -84,8 +94,15 @@ class ConfigReport(_Part, frozen=True):
     sha256: str  # of the text with every default
 
 
+class ResumedReport(_Part, frozen=True):
+    """What a resumed run found done."""
+
+    items: int  # that were durable already
+    runs: int  # earlier ones, of which this is the end
+
+
 class Report(_Part, frozen=True):
-    """A whole run."""
+    """A whole run; one that was resumed has the items of all of it, and the times of the last."""
 
     status: Status
     pipeline: str
@@ -103,10 +120,12 @@ class Report(_Part, frozen=True):
     weights: tuple[str, ...] = ()  # what there is to say of them: "random:0: untrained"
     warnings: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
+    hangs: tuple[Hang, ...] = ()
     workers: tuple[WorkerReport, ...] = ()
     links: tuple[LinkReport, ...] = ()
     fingerprint: dict[str, object] = {}  # what the results depend on
     changed: tuple[str, ...] = ()  # of the fingerprint, since the run that was resumed
+    resumed: ResumedReport | None = None
     config: ConfigReport | None = None
     versions: dict[str, str] = {}
     host: Host | None = None
@@ -171,6 +190,8 @@ def _remarks(report: Report) -> list[str]:
     ]
     if report.units.failed:
         remarks.append(f"{_counted(report.units.failed, report.units.name)} failed")
+    if report.resumed and report.resumed.items:
+        remarks.append(f"{_counted(report.resumed.items, 'items')} of earlier runs taken over")
     if report.items.replayed:
         restarts = sum(worker.restarts for worker in report.workers)
         after = f" after {_counted(restarts, 'restarts')}" if restarts else ""

@@ -36,6 +36,7 @@ def _head(report: Report) -> list[str]:
         "output": report.output,
         "done": f"{report.units.done} {report.units.name}, {_rate(report)}".strip(", "),
         "items": _items(report),
+        "resumed": _resumed(report),
         "counted": ", ".join(_counted(report)),
         "host": f"{host.hostname}: {host.cores} cores{gpus}" if host else "",
         "versions": ", ".join(f"{name} {version}" for name, version in report.versions.items()),
@@ -60,6 +61,13 @@ def _items(report: Report) -> str:
     items = report.items
     parts = {"done": items.done, "failed": items.failed, "replayed": items.replayed}
     return ", ".join(f"{number} {name}" for name, number in parts.items())
+
+
+def _resumed(report: Report) -> str:
+    if report.resumed is None:
+        return ""
+    items, runs = report.resumed.items, report.resumed.runs
+    return f"{items} items were durable after {runs} earlier run{'s' if runs > 1 else ''}"
 
 
 def _workers(report: Report) -> list[str]:

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Self
 
 from runtime.atomic import sync_folder
-from runtime.errors import JournalError
+from runtime.errors import JournalDamaged, JournalEmpty, JournalError
 
 APPLICATION_ID = 0x72756E70  # "runp", in the file's header
 FORMAT = 1  # +1 when the rows of before can no longer be read
 
+MAX_ROW_BYTES = 2**26  # a larger one is no row of ours
 _CHECKSUM_BYTES = 16
+_HEADER_BYTES, _MAGIC = 100, b"SQLite format 3\0"
+_VERSIONS, _WAL_VERSIONS = slice(18, 20), b"\2\2"  # of who may write and read it
 _SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the latter quotes a damaged schema
 _SCHEMA = (
     "CREATE TABLE rows (id INTEGER PRIMARY KEY, payload BLOB NOT NULL, checksum BLOB NOT NULL)"
@@ -71,6 +74,7 @@ class RowFile:
         """
         if not path.is_file():
             raise JournalError(f"{path}: no such journal; nothing can be resumed from here")
+        _check_before_opening(path)
         rows = cls(path, _connect(path))
         try:
             rows._check()
@@ -126,23 +130,34 @@ class RowFile:
     def _check(self) -> None:
         made_by, form = self._number("PRAGMA application_id"), self._number("PRAGMA user_version")
         if made_by == 0 and self._number("SELECT count(*) FROM sqlite_schema") == 0:
-            raise JournalError(f"{self.path}: has no fingerprint: its run ended before it began")
+            raise JournalEmpty(f"{self.path}: has no fingerprint: its run ended before it began")
         if made_by != APPLICATION_ID:
-            raise JournalError(f"{self.path}: is an SQLite file, but no journal of a run")
+            raise JournalDamaged(f"{self.path}: is an SQLite file, but no journal of a run")
         if form != FORMAT:
-            raise JournalError(f"{self.path}: has format {form}, and this version reads {FORMAT}")
+            raise JournalDamaged(f"{self.path}: has format {form}, and this version reads {FORMAT}")
+        self._check_schema()
         (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise JournalError(f"{self.path}: is damaged: {' '.join(verdict.split())}")
+            raise JournalDamaged(f"{self.path}: is damaged: {' '.join(verdict.split())}")
         self._check_rows()
+
+    def _check_schema(self) -> None:
+        """Refuse all but our one table: a view may run for ever, a trigger undo what is written."""
+        found = self._connection.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
+        if ("table", "rows", _SCHEMA) not in found:
+            raise JournalDamaged(f"{self.path}: is damaged: no such table: rows")
+        if len(found) > 1:
+            raise JournalDamaged(
+                f"{self.path}: is no journal of a run: {len(found) - 1} more in it"
+            )
 
     def _check_rows(self) -> None:
         wanted = 0
         for wanted, (row_id, _payload) in enumerate(self._payloads("1 ORDER BY id"), start=1):
             if row_id != wanted:
-                raise JournalError(f"{self.path}: row {wanted} is missing")
+                raise JournalDamaged(f"{self.path}: row {wanted} is missing")
         if wanted == 0:
-            raise JournalError(f"{self.path}: has no fingerprint")
+            raise JournalDamaged(f"{self.path}: has no fingerprint")
 
     def _payloads(self, which: str) -> Iterator[tuple[int, bytes]]:
         query = f"SELECT id, payload, checksum FROM rows WHERE {which}"
@@ -150,7 +165,7 @@ class RowFile:
             for row_id, payload, checksum in self._connection.execute(query):
                 types = type(row_id), type(payload)  # a damaged schema gives anything
                 if types != (int, bytes) or checksum != _checksum(row_id, payload):
-                    raise JournalError(f"{self.path}: row {row_id} is damaged: wrong checksum")
+                    raise JournalDamaged(f"{self.path}: row {row_id} is damaged: wrong checksum")
                 yield row_id, payload
         except _SQLITE_ERRORS as error:
             raise _explained(self.path, error) from error
@@ -160,9 +175,33 @@ class RowFile:
         return int(value)
 
 
+def _check_before_opening(path: Path) -> None:
+    """Refuse what SQLite would act upon before anything of it can be looked at.
+
+    It would make a write-ahead log of any SQLite file, follow links to write elsewhere, and undo by
+    a rollback journal, which no run leaves: that can name other files, to be deleted.
+    """
+    beside = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
+    for each in beside:
+        if each.is_symlink():
+            raise JournalError(f"{each}: is a symbolic link, which no run makes")
+    if beside[-1].exists():
+        raise JournalError(f"{beside[-1]}: is a rollback journal, which no run leaves")
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be read: {error.strerror}") from error
+    if header.startswith(_MAGIC) and header[_VERSIONS] != _WAL_VERSIONS:
+        raise JournalError(f"{path}: is an SQLite file, but no journal of a run")
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=0, isolation_level=None)
     try:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # first: then WAL needs no -shm file
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a row outlives a power cut
@@ -185,7 +224,7 @@ def _explained(path: Path, error: Exception) -> JournalError:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return JournalError(f"{path}: another run is using this journal")
     if code == sqlite3.SQLITE_NOTADB:
-        return JournalError(f"{path}: is no journal of a run: {text}")
+        return JournalDamaged(f"{path}: is no journal of a run: {text}")
     if code == sqlite3.SQLITE_CORRUPT or isinstance(error, UnicodeDecodeError):
-        return JournalError(f"{path}: is damaged: {text}")
+        return JournalDamaged(f"{path}: is damaged: {text}")
     return JournalError(f"{path}: {text}")

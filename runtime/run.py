@@ -6,16 +6,18 @@ import json
 import logging
 import shutil
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+
+from msgspec.structs import replace as replace_fields
 
 from ipc.errors import IpcError
-from ipc.messages import Heartbeat, ItemsDurable
-from ipc.records import JobUsage
-from runtime.account import Account, weights_of
-from runtime.config import PipelineConfig, dump_config
+from ipc.messages import ItemsDurable
+from runtime.account import Account
+from runtime.config import PipelineConfig
+from runtime.earlier import JOURNAL, NOTHING, Earlier, fingerprint_of
 from runtime.errors import (
     ConfigError,
     RunIncomplete,
@@ -23,63 +25,64 @@ from runtime.errors import (
     RunpipeError,
     Terminated,
 )
-from runtime.fingerprint import fingerprint
 from runtime.gpu_use import GpuUse
 from runtime.host import Host
-from runtime.journal import DurableRow, Journal
-from runtime.live import LOADING, PREPARING, RUNNING, STOPPING, Live
-from runtime.report import Report, Status, incomplete_text, write_report
+from runtime.journal import DoneItems, DurableRow, Journal
+from runtime.live import CHECKING, LOADING, PREPARING, RUNNING, STARTING, STOPPING, Live
+from runtime.report import Report, ResumedReport, Status, incomplete_text, write_report
+from runtime.run_dir import WORKERS
 from runtime.run_trace import RunTrace
+from runtime.runner import Runner
 from runtime.setup import OpenedJob, Setup
+from runtime.stored import StoredJob, store_config, store_job, write_whole
 from runtime.tally import Tally
 from stages.base import Job
+from stages.output import is_published, note
 
 logger = logging.getLogger(__name__)
 
-JOURNAL, TRACE = "journal.sqlite", "trace.json"
-
-
-class Runner(Protocol):
-    """Whoever takes the items through the stages."""
-
-    def pids(self) -> dict[str, int]:
-        """Return the process of each worker."""
-
-    def begin(self) -> None:
-        """A run begins: what earlier ones have cost is no part of it."""
-
-    def beats(self) -> Mapping[str, Heartbeat]:
-        """Return the last heartbeat of each worker, if they have hearts."""
-
-    def usages(self) -> Mapping[str, JobUsage]:
-        """Return what the last job has cost each worker, as far as that is known."""
-
-    def run(self, opened: OpenedJob, tally: Tally, trace: RunTrace) -> list[str]:
-        """Run all items; return what the sink warns of. Failed items are in `tally`."""
+TRACE, REPORT = "trace.json", "report.json"
 
 
 class Run:
     """One job on its way. Made for one `execute`."""
 
-    def __init__(self, config: PipelineConfig, job: Job, *, is_new: bool) -> None:
+    def __init__(
+        self,
+        config: PipelineConfig,
+        job: Job,
+        *,
+        is_new: bool = False,
+        earlier: Earlier | None = None,
+    ) -> None:
         """Take the run directory.
 
         Args:
             config: of the pipeline.
             job: its `work_dir` is the run directory, which exists.
             is_new: the directory was made for this run, and goes again if that cannot begin.
+            earlier: the run that is resumed.
 
         Raises:
             ConfigError: another run's journal is in the directory.
         """
-        self._config, self._job = config, job
+        self._config, self._job, self._earlier = config, job, earlier
         self._dir, self._is_new = Path(job.work_dir), is_new
         self.tally = Tally(self._record)
-        self._account = Account(config, job, self.tally)
+        config_path = earlier.stored.config if earlier else str(config.path or "")
+        self._account = Account(config, job, self.tally, config_path=config_path)
         self._trace = RunTrace(enabled=config.run.trace)
         self.live = Live(self.tally, self._account)
-        if (self._dir / JOURNAL).exists():
-            raise ConfigError(f"{self._dir}: has another run in it; choose a new --run-dir")
+        self.has_report = False  # of this very run
+        if earlier is None and (self._dir / JOURNAL).exists():
+            raise ConfigError(
+                f"{self._dir}: has another run in it; choose a new --run-dir, or --resume that one"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return self._dir
 
     def execute(self, setup: Setup, host: Host, runner: Runner) -> Report:
         """Run the job to its end and return its report, which is in the run directory too.
@@ -116,8 +119,8 @@ class Run:
                 stack.callback(self._write_trace, setup)
                 runner.begin()
                 self._go(setup, runner, stack)
-        except OSError as error:  # ours: what a stage raises is a StageFailed
-            failed = RunpipeError(str(error))
+        except (OSError, MemoryError) as error:  # ours: what a stage raises is a StageFailed
+            failed = RunpipeError(str(error) or "out of memory")
             failed.__cause__ = error
             return failed
         except KeyboardInterrupt as error:
@@ -141,12 +144,14 @@ class Run:
             shutil.rmtree(self._dir, ignore_errors=True)
 
     def _go(self, setup: Setup, runner: Runner, stack: ExitStack) -> None:
+        self._store_job()
+        done = self._look_back()
         with self._trace.step("start"):
             setup.describe()
-        self._account.pids = runner.pids()
-        (self._dir / "workers.json").write_text(json.dumps(self._account.pids, indent=2) + "\n")
+        self._keep_pids(runner)
         with self._trace.step("open"):
-            opened = setup.open(self._job)
+            size = self._earlier.item_size if self._earlier else 0
+            opened = setup.open(replace(self._job, size=size))
         self._account.broken = opened.broken
         if opened.broken:
             logger.warning("%s", opened.broken)  # now, and not only hours later
@@ -158,26 +163,79 @@ class Run:
         with self._trace.step("prepare"):
             opened = setup.prepare(opened)
         self._warn(opened.plan.warnings)
-        config_text = dump_config(self._config)
-        (self._dir / "config.yaml").write_text(config_text)
-        self._account.fingerprint = fingerprint(
-            config_text=config_text,
-            inputs=[self._job.input, *weights_of(self._config)],
-            seed=self._job.seed,
-            threads={worker.name: worker.threads for worker in opened.plan.workers},
-            shapes={
-                f"{pool.owner.partition('/')[0]}.{place.name}": place.shape
-                for pool in opened.plan.pools
-                for place in pool.places
-            },
-        )
-        self._journal = stack.enter_context(
-            Journal.create(self._dir / JOURNAL, self._account.fingerprint)
-        )
+        done = self._begin_journal(opened, done, stack)
         self._account.gpu_use = GpuUse(w.gpu.uuid for w in opened.plan.workers if w.gpu)
         self.live.phase = RUNNING
-        with self._account.gpu_use:
-            self._warn(runner.run(opened, self.tally, self._trace))
+        self.tally.on_restart = lambda: self._keep_pids(runner)
+        try:
+            with self._account.gpu_use:
+                self._warn(runner.run(opened, self.tally, self._trace, done))
+        except KeyboardInterrupt:  # perhaps between a row of the journal and its being counted
+            self.tally.recount(done, self._journal.written())
+            raise
+        self._note_output()
+
+    def _store_job(self) -> None:
+        """Write down what is asked before anything starts: whatever dies then can be resumed."""
+        earlier = self._earlier
+        num_runs = earlier.stored.num_runs + 1 if earlier else 1
+        if earlier and earlier.journal:
+            store_job(self._dir, replace_fields(earlier.stored, num_runs=num_runs))
+            return
+        stored = StoredJob(
+            input=self._job.input,
+            output=self._job.output,
+            overwrite=self._job.overwrite,
+            config=self._account.config_path,
+            num_runs=num_runs,
+        )
+        store_config(self._dir, self._config)
+        store_job(self._dir, stored)
+
+    def _look_back(self) -> DoneItems:
+        """Return what need not be done, and count it as done."""
+        if self._earlier is None:
+            return NOTHING
+        self.live.phase = CHECKING
+        with self._trace.step("check"):
+            done = self._earlier.done()
+        self._warn(self._earlier.warnings)
+        self._count(done)
+        self.live.phase = STARTING
+        return done
+
+    def _count(self, done: DoneItems) -> None:
+        assert self._earlier is not None
+        self.tally.resume(done)
+        self._account.resumed = ResumedReport(items=len(done), runs=self._earlier.stored.num_runs)
+
+    def _begin_journal(self, opened: OpenedJob, done: DoneItems, stack: ExitStack) -> DoneItems:
+        """Have a journal from here on; return what is durable in it.
+
+        Raises:
+            ConfigError: the journal of the run that is resumed is of other items.
+        """
+        found = fingerprint_of(self._config, opened)
+        self._account.fingerprint = {k: v for k, v in found.items() if k != "config"}
+        earlier = self._earlier
+        if earlier:
+            is_same = earlier.check_work(found)
+            self._warn(earlier.warnings)
+            self._account.changed = tuple(earlier.changed)
+            if is_same and earlier.journal:
+                self._journal = earlier.journal
+                return done
+            self._count(NOTHING)
+            self._store_job()
+        self._journal = stack.enter_context(Journal.create(self._dir / JOURNAL, found))
+        return NOTHING
+
+    def _note_output(self) -> None:
+        """Note what the output is, where the sink has not: a later run is to know it again."""
+        output = Path(self._job.output)
+        is_written = self.tally.items_failed < self.tally.num_items and output.exists()
+        if is_written and not is_published(output, self._dir):
+            note(output, output, self._dir)
 
     def _warn(self, warnings: Iterable[str]) -> None:
         """Tell of those that have not been told yet, now and in the report."""
@@ -185,6 +243,11 @@ class Run:
             if warning not in self._account.warnings:
                 logger.warning("%s", warning)
                 self._account.warnings.append(warning)
+
+    def _keep_pids(self, runner: Runner) -> None:
+        """Say who is who, for whoever looks at the processes; anew when one of them is another."""
+        self._account.pids = pids = dict(runner.pids())
+        write_whole(self._dir / WORKERS, json.dumps(pids, indent=2).encode() + b"\n")
 
     def _keep_usages(self, runner: Runner) -> None:
         self._account.usages = runner.usages()
@@ -201,12 +264,16 @@ class Run:
             self._warn([f"{path}: cannot be written: {why}"])
 
     def _record(self, durable: ItemsDurable) -> None:
+        items = tuple(one.item for one in durable.items)
+        failed = ((item, self.tally.why_failed(item)) for item in items)
         self._journal.record(
             DurableRow(
-                items=tuple(one.item for one in durable.items),
+                items=items,
                 attempts=tuple(one.attempt for one in durable.items),
                 files=durable.files,
                 counts=durable.counts,
+                units=sum(map(self.tally.units_of, items)),
+                failed=tuple((item, why) for item, why in failed if why),
             )
         )
 
@@ -214,9 +281,10 @@ class Run:
         """Write and return the report; if it cannot be written, `error` is the worse news."""
         self.live.phase = STOPPING
         report = self._account.report(status, setup, error)
-        path = self._dir / "report.json"
+        path = self._dir / REPORT
         try:
             write_report(path, report)
+            self.has_report = True
         except OSError as problem:
             if error is None:
                 raise RunpipeError(f"{path}: cannot be written: {problem.strerror}") from problem

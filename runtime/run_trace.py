@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +18,7 @@ from runtime.trace import MAX_RECORDS, Recorder, Traced, read_trace, trace_bytes
 from runtime.trace_json import Scene, Track, write_events
 
 RUN_TRACK = "run"
+RESTART = 1 << 25  # between the tracks of two incarnations; past those of copies
 
 
 class RunTrace:
@@ -28,38 +29,43 @@ class RunTrace:
 
         Args:
             enabled: else nothing is traced and no file written.
-            max_records: of one worker.
+            max_records: of one worker, over all of its incarnations.
         """
         self._enabled, self._max_records = enabled, max_records
         self._began = time.monotonic()
         self._own = Recorder()
-        self._pools: dict[str, HostPool] = {}
-        self._exit = ExitStack()
+        self._pools: dict[str, HostPool] = {}  # of the last incarnation of each worker
+        self._earlier: dict[str, list[Traced]] = {}  # of those before it, which are dead
 
     def step(self, what: str) -> AbstractContextManager[None]:
         """A slice of the run's own track, as long as the block."""
         return self._own.step(what)
 
-    def open(self, names: Mapping[str, str]) -> dict[str, tuple[PoolAddress, ...]]:
-        """Make the memory of these workers, and return where it is: nowhere if it is not enabled.
+    def open(self, worker: str, name: str) -> tuple[PoolAddress, ...]:
+        """Make the memory of a worker, and return where it is: nowhere if this is not enabled.
 
         Args:
-            names: worker -> name of its memory.
+            worker: whose it is; what an earlier incarnation wrote, which is dead, is kept.
+            name: of the memory.
 
         Raises:
             PlanError: the host has no memory for it.
         """
         if not self._enabled:
-            return dict.fromkeys(names, ())
-        nbytes = trace_bytes(self._max_records)
-        for worker, name in names.items():
-            try:
-                pool = HostPool(name, owner=worker, num_slots=1, slot_bytes=nbytes)
-            except NoMemory as error:
-                raise PlanError(f"{error}; `run.trace: false` does without it") from error
-            self._exit.callback(pool.close)
-            self._pools[worker] = pool
-        return {worker: (pool.address,) for worker, pool in self._pools.items()}
+            return ()
+        if worker in self._pools:  # kept as it is used; pools would be descriptors that pile up
+            with closing(self._pools.pop(worker)) as pool:
+                self._earlier.setdefault(worker, []).append(self._read(pool.address))
+        num_earlier = sum(len(records) for _names, records in self._earlier.get(worker, ()))
+        if num_earlier >= self._max_records:
+            return ()
+        nbytes = trace_bytes(self._max_records - num_earlier)
+        try:
+            pool = HostPool(name, owner=worker, num_slots=1, slot_bytes=nbytes)
+        except NoMemory as error:
+            raise PlanError(f"{error}; `run.trace: false` does without it") from error
+        self._pools[worker] = pool
+        return (pool.address,)
 
     def write(self, path: Path, title: str, workers: Iterable[tuple[str, str, int]]) -> list[str]:
         """Write what there is by now, if `open` made room for it; return what there is to warn of.
@@ -72,14 +78,17 @@ class RunTrace:
         Raises:
             OSError: it cannot be written, and is not there.
         """
-        if not self._pools:
+        if not (self._pools or self._earlier):
             return []
         tracks = [Track(RUN_TRACK, os.getpid(), self._own.read(), is_full=False)]
         for name, device, pid in workers:
-            if name in self._pools:
-                traced = self._read(self._pools[name].address)
-                is_full = len(traced[1]) == self._max_records
-                tracks.append(Track(f"{name} {device}", pid, traced, is_full))
+            every = [*self._earlier.get(name, ()), *self._last(name)]
+            num_records = sum(len(records) for _names, records in every)
+            for number, traced in enumerate(every):
+                restart = f", restart {number}" if number else ""
+                is_full = num_records >= self._max_records and number == len(every) - 1
+                tid = pid + number * RESTART
+                tracks.append(Track(f"{name} {device}{restart}", tid, traced, is_full))
         # After all was read: workers that live may have gone on until then.
         scene = Scene(title, pid=os.getpid(), began=self._began, ended=time.monotonic())
         with atomic_file(path, sync=False) as file:
@@ -90,6 +99,10 @@ class RunTrace:
             if track.is_full
         ]
 
+    def _last(self, worker: str) -> list[Traced]:
+        """Return what the last incarnation wrote by now, if it has memory for it."""
+        return [self._read(self._pools[worker].address)] if worker in self._pools else []
+
     def _read(self, address: PoolAddress) -> Traced:
         with MappedPool(address, writable=False) as mapped:
             names, records = read_trace(mapped.array())
@@ -97,8 +110,10 @@ class RunTrace:
 
     def close(self) -> None:
         """Give the memory up. Safe to call twice."""
-        self._exit.close()
+        for pool in self._pools.values():
+            pool.close()
         self._pools.clear()
+        self._earlier.clear()
 
     def __enter__(self) -> RunTrace:
         """Return the trace."""

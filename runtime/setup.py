@@ -52,6 +52,22 @@ class OpenedJob:
     untried: frozenset[Pair] = frozenset()  # that are to share GPU memory, as far as is known
 
 
+def configure_question(config: PipelineConfig, worker: WorkerPlan) -> Configure:
+    """Return what a worker is told of its stages."""
+    uses = []
+    for name in worker.stages:
+        stage = config.stages[name]
+        uses.append(
+            StageUse(
+                name=name,
+                use=stage.use,
+                defaults=pack(config.defaults),
+                options=pack(dict(stage.options)),
+            )
+        )
+    return Configure(**ME, stages=tuple(uses))
+
+
 class Setup:
     """What is known of a pipeline's workers; `describe` first, `load` once, the rest per job."""
 
@@ -79,23 +95,11 @@ class Setup:
         self.workers = workers
         configured = self._crew.ask(
             Configured,
-            {
-                worker.name: Configure(**ME, stages=tuple(map(self._use, worker.stages)))
-                for worker in self.workers
-            },
+            {worker.name: configure_question(self._config, worker) for worker in self.workers},
         )
         self._descriptions = [d for answer in configured.values() for d in answer.stages]
         check_path(tuple(self._config.stages), {d.name: d for d in self._descriptions})
         self._check_defaults()
-
-    def _use(self, name: str) -> StageUse:
-        stage = self._config.stages[name]
-        return StageUse(
-            name=name,
-            use=stage.use,
-            defaults=pack(self._config.defaults),
-            options=pack(dict(stage.options)),
-        )
 
     def _check_defaults(self) -> None:
         """Refuse a keyword of `model:` or `video:` that no stage knows: it would do nothing."""

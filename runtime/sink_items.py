@@ -65,6 +65,16 @@ class SinkItems:
         """Return the item whose turn it is; None after the last one."""
         return self._turns.next_item()
 
+    def has_taken(self, item: int, attempt: int) -> bool:
+        """Whether the sink has the item already, in an earlier attempt; this one counts then."""
+        if not self._turns.has_taken(item):
+            return False
+        if item in self._attempts:
+            self._attempts[item] = attempt
+        else:
+            self._ledger.drop(item)  # it is durable
+        return True
+
     def write(self, item: Item[Any], inputs: Mapping[str, object]) -> None:
         """Have the sink take the item, and say so."""
         self._turns.took()
@@ -90,4 +100,4 @@ class SinkItems:
             message = ItemsDurable(**self._identity, items=items, files=files, counts=counts)
             self._send(SUPERVISOR, message)
             for one in items:
-                self._ledger.drop((one.item, one.attempt))
+                self._ledger.drop(one.item)

@@ -109,6 +109,8 @@ class Steps:
     def _load(self, message: Load) -> Loaded:
         began = time.monotonic()
         for _hosted, stage in self._each(Stage):
+            stage.begin_load(message.device)
+        for _hosted, stage in self._each(Stage):
             stage.load(message.device)
         versions = {
             name: importlib.metadata.version(name)
@@ -120,10 +122,12 @@ class Steps:
     def _prepare(self, message: Prepare) -> Prepared:
         began, size = time.monotonic(), message.size
         for hosted, stage in self._each(Stage):
+            stage.begin_prepare(hosted.facts(message.facts), size)
+        for hosted, stage in self._each(Stage):
             size = min(size, stage.prepare(hosted.facts(message.facts), size))
         return Prepared(**self._identity, size=size, prepare_s=time.monotonic() - began)
 
     def _finish(self, message: Finish) -> Finished:
         ((_hosted, sink),) = self._each(Sink)
-        sink.finish(message.items)
+        sink.finish(range(message.num_items))
         return Finished(**self._identity, warnings=tuple(sink.warnings))

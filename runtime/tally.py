@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from ipc.messages import ItemFailed, ItemsDurable, ItemWritten
+from runtime.journal import DoneItems
+from runtime.report import Hang
 
 RecordDurable = Callable[[ItemsDurable], None]
 
@@ -30,8 +32,13 @@ class Tally:
         self.failures: list[ItemFailed] = []  # the first of them
         self._failed_durable = 0
         self._failed_written: dict[int, ItemWritten] = {}  # not durable yet
+        # A failure is told by two workers, in either order: who failed, and the sink.
         self._half_told: dict[int, ItemWritten | ItemFailed] = {}
         self.counts: Counter[str] = Counter()
+        self.items_replayed = 0  # admitted again, as often as that happened
+        self.restarts: Counter[str] = Counter()  # by worker
+        self.hangs: list[Hang] = []
+        self.on_restart: Callable[[], None] = lambda: None
         self.began = time.monotonic()  # the first item was admitted
         self._first: tuple[float, int] | None = None  # when, and units done by then
         self._last = 0.0
@@ -41,47 +48,81 @@ class Tally:
         self.unit, self.num_units, self.num_items = unit, num_units, num_items
         self.began = time.monotonic()
 
+    def resume(self, done: DoneItems) -> None:
+        """Count what earlier runs have done, and nothing else; before any item is counted."""
+        self.recount(done)
+        self.units_done = done.units
+        self.failed_items = set(done.failed)
+        self.failures = [
+            _item_failed("supervisor", 0, item, why)
+            for item, why in sorted(done.failed.items())[:MAX_FAILURES]
+        ]
+
+    def recount(self, *journaled: DoneItems) -> None:
+        """Take the journal's word for what is durable; none of these overlap."""
+        self.units_durable = sum(done.units for done in journaled)
+        self.items_durable = sum(map(len, journaled))
+        self.counts = sum((Counter(done.counts) for done in journaled), Counter[str]())
+        self._failed_durable = sum(len(done.failed) for done in journaled)
+
+    def units_of(self, item: int) -> int:
+        """Return what was really done of an item that is written, and not durable yet."""
+        return self._units_written.get(item, 0)
+
+    def why_failed(self, item: int) -> str:
+        """Return why an item that is written, and not durable yet, is not whole; "" = it is."""
+        written = self._failed_written.get(item)
+        return written.failed if written else ""
+
     def wrote(self, message: ItemWritten) -> None:
-        """Count an item that the sink took."""
-        self.units_done += message.units
-        self._units_written[message.item] = message.units
+        """Count an item that the sink took; perhaps again, if the one that had it died."""
+        item = message.item
+        self.units_done += message.units - self._units_written.get(item, 0)
+        self._units_written[item] = message.units
         if message.failed:
-            self.failed_items.add(message.item)
-            self._failed_written[message.item] = message
-            self._tell_half(message)
+            self.failed_items.add(item)
+            self._failed_written[item] = message
+            if item in self._half_told or all(one.item != item for one in self.failures):
+                self._tell_half(message)  # else the sink died in between, and has told it before
             return
+        if item in self.failed_items:  # in an earlier attempt
+            self._forget_failure(item)
         self._last = time.monotonic()
         if self._first is None:
             self._first = (self._last, self.units_done)
 
     def failed(self, message: ItemFailed) -> None:
-        """Keep the reason why an item failed."""
+        """Keep the reason why an item failed, the last one."""
+        if message.item in self.failed_items:
+            self.failures = [one for one in self.failures if one.item != message.item]
         self.failed_items.add(message.item)
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(message)
         self._tell_half(message)
 
     def _tell_half(self, message: ItemWritten | ItemFailed) -> None:
-        """A failure is told by two workers, in either order: who failed, and the sink."""
-        if self._half_told.pop(message.item, None) is None:
+        other = self._half_told.get(message.item)
+        if other is None or type(other) is type(message):
             self._half_told[message.item] = message
+        else:
+            del self._half_told[message.item]
+
+    def _forget_failure(self, item: int) -> None:
+        self.failed_items.discard(item)
+        self.failures = [one for one in self.failures if one.item != item]
+        self._failed_written.pop(item, None)
+        self._half_told.pop(item, None)
+
+    def restarted(self, worker: str) -> None:
+        """Note that a worker is back, in a new process."""
+        self.restarts[worker] += 1
+        self.on_restart()
 
     def explain_rest(self) -> None:
         """Take the sink's word for items whose failing worker has not told why."""
         for half in list(self._half_told.values()):
             if isinstance(half, ItemWritten):
-                stage, _, error = half.failed.partition(": ")
-                self.failed(
-                    ItemFailed(
-                        sender=half.sender,
-                        incarnation=half.incarnation,
-                        stage=stage,
-                        item=half.item,
-                        attempt=half.attempt,
-                        error=error,
-                        traceback="",
-                    )
-                )
+                self.failed(_item_failed(half.sender, half.attempt, half.item, half.failed))
 
     @property
     def all_told(self) -> bool:
@@ -113,3 +154,17 @@ class Tally:
         if self._first is None or self._last <= self._first[0]:
             return 0.0
         return (self.units_done - self._first[1]) / (self._last - self._first[0])
+
+
+def _item_failed(sender: str, attempt: int, item: int, why: str) -> ItemFailed:
+    """Return what whoever failed would have told; `why` is "stage: error"."""
+    stage, _, error = why.partition(": ")
+    return ItemFailed(
+        sender=sender,
+        incarnation=0,
+        stage=stage,
+        item=item,
+        attempt=attempt,
+        error=error,
+        traceback="",
+    )

@@ -7,10 +7,11 @@ it. Imports no model or media library: stages bring theirs.
 from __future__ import annotations
 
 import argparse
-import ctypes
+import gc
 import logging
 import os
 import signal
+import sys
 import traceback
 from contextlib import ExitStack
 
@@ -19,6 +20,8 @@ import zmq
 from ipc.channel import Inbox, Outbox
 from ipc.errors import PeerLost, ProtocolError
 from ipc.messages import AnyMessage, ItemAdmitted, ItemReady, SlotFreed, Stop, Woken
+from ipc.records import Peer
+from ipc.replay_messages import DropItems, FreeItems, MeetPeer, UnmapPools
 from ipc.setup_messages import (
     CloseJob,
     JobClosed,
@@ -30,22 +33,25 @@ from ipc.setup_messages import (
     Started,
     TryPools,
 )
-from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
+from runtime.ahead import Ahead
+from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded, one_line
 from runtime.gpu_side import GpuSide
 from runtime.items import JobItems
 from runtime.ledger import Ledger
 from runtime.logs import worker_logs
 from runtime.meter import Meter
 from runtime.outgoing import SUPERVISOR
+from runtime.parent import die_with
 from runtime.path import Identity
 from runtime.pulse import Pulse
+from runtime.replay_side import answer_without_job
 from runtime.steps import Steps
 from runtime.trace import Recorder
 from stages.base import UserError
 
 logger = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1
+EXIT_PROTOCOL = 4
 OTHERS = "the other workers"
 
 
@@ -58,6 +64,8 @@ class Worker:
         self._endpoint, self._supervisor = endpoint, supervisor
         self._steps = Steps(self._identity)
         self._job: JobItems | None = None
+        self._early: list[ItemReady] = []  # they overtook the message that opens the job
+        self._is_new = incarnation > 0  # others run a job that is not open here yet
         self._outboxes: dict[str, Outbox] = {}
         self._ledger, self._meter, self._trace = Ledger(), Meter(), Recorder()
         self._stopped = False
@@ -108,6 +116,9 @@ class Worker:
         match message:
             case ItemAdmitted():
                 self._open_job().admit(message)
+            case ItemReady() if self._job is None:
+                if self._is_new:  # else it is of a job that is closed by now
+                    self._early.append(message)
             case ItemReady():
                 self._open_job().take(message)
             case SlotFreed():
@@ -116,6 +127,8 @@ class Worker:
             case Woken():
                 if self._job is not None:
                     self._job.end_done()
+            case DropItems() | FreeItems() | MeetPeer() | UnmapPools():
+                self._replay(message)
             case Stop():
                 self._stopped = True
             case _:
@@ -177,9 +190,11 @@ class Worker:
                 return self._steps.answer(message)
 
     def _open(self, message: OpenJob) -> JobOpened:
+        if self._job is not None:
+            raise ProtocolError("a job is open already")
         for peer in message.peers:
-            if peer.worker != self._name:
-                self._outboxes[peer.worker] = Outbox(self._zmq_context, peer.endpoint)
+            if peer.worker != self._name and peer.endpoint:
+                self._connect(peer)
         self._steps.open_sinks(message.facts)
         self._job = JobItems(
             message,
@@ -191,7 +206,24 @@ class Worker:
             send=self._send,
             gpu=self._gpu.queue(),
         )
+        early, self._early, self._is_new = self._early, [], False
+        for ready in early:
+            self._job.take(ready)
         return JobOpened(**self._identity)
+
+    def _connect(self, peer: Peer) -> None:
+        if (old := self._outboxes.pop(peer.worker, None)) is not None:
+            old.close()
+        self._outboxes[peer.worker] = Outbox(self._zmq_context, peer.endpoint)
+
+    def _replay(self, message: DropItems | FreeItems | MeetPeer | UnmapPools) -> None:
+        """Another worker is dead, or back. Before the job is open its opening says it all."""
+        if isinstance(message, MeetPeer):
+            self._connect(message.peer)
+        if self._job is not None:
+            self._job.replay.handle(message)
+        else:
+            answer_without_job(message, self._identity, self._tell)
 
     def _close(self) -> JobClosed:
         job = self._open_job()
@@ -219,7 +251,7 @@ class Worker:
     def _send(self, worker: str, message: AnyMessage) -> None:
         try:
             self._outboxes[worker].send(message)
-        except PeerLost as error:  # the supervisor sees the death too, and decides
+        except (PeerLost, KeyError) as error:  # of the dead, whom the supervisor sees to
             logger.warning("unsent message=%s to=%s: %s", type(message).__name__, worker, error)
 
     def _tell(self, message: AnyMessage) -> None:
@@ -228,13 +260,6 @@ class Worker:
     def _close_outboxes(self) -> None:
         for outbox in self._outboxes.values():
             outbox.close()
-
-
-def _die_with(parent_pid: int) -> None:
-    """Be killed when the thread that started us ends; only that stops a stopped process too."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        raise SystemExit("the supervisor is gone")
 
 
 def main() -> None:
@@ -247,9 +272,12 @@ def main() -> None:
     parser.add_argument("--parent-pid", type=int, required=True)
     parser.add_argument("--parent-fd", type=int, required=True, help="closes with the parent")
     parser.add_argument("--verbosity", type=int, default=0, help="as in runtime.logs")
+    parser.add_argument("--modules", default="", help="of its stages, to be imported at once: a,b")
+    parser.add_argument("--opens-gpu", action="store_true", help="at once, before it is told to")
     arguments = parser.parse_args()
-    _die_with(arguments.parent_pid)
+    die_with(arguments.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
+    Ahead(list(filter(None, arguments.modules.split(","))), opens_gpu=arguments.opens_gpu).start()
     worker = Worker(
         name=arguments.name,
         incarnation=arguments.incarnation,
@@ -258,7 +286,12 @@ def main() -> None:
     )
     with worker_logs(arguments.name, verbosity=arguments.verbosity):
         logger.info("started worker=%s pid=%d", arguments.name, os.getpid())
-        worker.run(parent_fd=arguments.parent_fd)
+        try:
+            worker.run(parent_fd=arguments.parent_fd)
+        except ProtocolError as error:  # the line says it all: the fault lies with who sent it
+            logger.error("broken protocol: %s", one_line(str(error)))
+            sys.exit(EXIT_PROTOCOL)
+    gc.freeze()  # the process ends: nobody needs to look through all that torch has made
 
 
 if __name__ == "__main__":

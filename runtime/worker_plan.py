@@ -15,6 +15,7 @@ class WorkerPlan:
     stages: tuple[str, ...]
     gpu: Gpu | None  # None: a CPU worker
     threads: int  # of one stage, for its own arithmetic
+    modules: tuple[str, ...] = ()  # of its stages, to be imported before it is told what they are
 
     @property
     def device(self) -> str:

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from typing import ClassVar
 
 import yaml
 
 from runtime.errors import ConfigError
 
-MAX_VALUES = 100_000  # with those that aliases repeat: ten lines can make as many as one likes
-_MERGE_TAG = "tag:yaml.org,2002:merge"
+MAX_VALUES = 20_000  # with those that aliases repeat: ten lines can make as many as one likes
+MAX_NUMBER_CHARS = 100  # YAML 1.1 has numbers of any length, some of which take hours to read
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1  # what a message holds
+_TAG = "tag:yaml.org,2002:"
+_MERGE_TAG = f"{_TAG}merge"
+_NUMBERS = (f"{_TAG}int", f"{_TAG}float")
+_TOO_MANY = f"its aliases (`*name`) make more than {MAX_VALUES} values"
+# "2024-13-41" is a date to YAML; `!!int ''`, `!!bool x` and `!!timestamp x` are taken apart unseen.
+_BROKEN_VALUES = (ValueError, OverflowError, LookupError, AttributeError)
 # What the parser says of the slips that people make, in words that tell the way out.
 _PLAIN = {
     r"found character '\t'": "a tab; YAML is indented with spaces",
@@ -30,7 +37,41 @@ _PLAIN = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key written twice, of which YAML would silently keep the last."""
+    """Knows plain values alone, no more of them than a configuration can have.
+
+    Refuses a key written twice, of which YAML would silently keep the last.
+    """
+
+    # Sets, ordered mappings and bytes would come out as what no configuration holds.
+    yaml_constructors: ClassVar = {
+        tag: constructor
+        for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+        if tag not in {f"{_TAG}{name}" for name in ("binary", "omap", "pairs", "set")}
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._num_nodes = self._num_merged = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._num_nodes += 1
+        if self._num_nodes > MAX_VALUES:
+            raise ConfigError(f"has more than {MAX_VALUES} values")
+        return super().compose_node(parent, index)
+
+    def compose_scalar_node(self, anchor: object) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)  # type: ignore[arg-type]  # stub: not a dict
+        if node.tag in _NUMBERS and len(node.value) > MAX_NUMBER_CHARS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number of {len(node.value)} characters", node.start_mark
+            )
+        try:
+            node.value.encode()
+        except UnicodeEncodeError as error:  # "\\ud800" is half a character, and cannot be sent
+            raise yaml.constructor.ConstructorError(
+                None, None, "text with half a character", node.start_mark
+            ) from error
+        return node
 
     def compose_mapping_node(self, anchor: object) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)  # type: ignore[arg-type]  # stub: not a dict
@@ -44,6 +85,22 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key.value)
         return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Take in what `<<` names; what each of these takes in is counted first."""
+        merged = [value for key, value in node.value if key.tag == _MERGE_TAG]
+        parts = [
+            part
+            for value in merged
+            for part in (value.value if isinstance(value, yaml.SequenceNode) else [value])
+            if isinstance(part, yaml.MappingNode)
+        ]
+        for part in dict.fromkeys(parts):
+            self.flatten_mapping(part)
+        self._num_merged += len(parts) + sum(len(part.value) for part in parts)
+        if self._num_merged > MAX_VALUES:
+            raise ConfigError(_TOO_MANY)
+        super().flatten_mapping(node)
 
 
 def parse_yaml(text: str) -> object:
@@ -65,7 +122,9 @@ def parse_yaml(text: str) -> object:
         raise ConfigError(
             f"line {line}: the character #x{error.character:04x} is not allowed"
         ) from error
-    except (ValueError, OverflowError) as error:  # "2024-13-41" is a date to YAML
+    except ConfigError:  # the loader's own, and a ValueError
+        raise
+    except _BROKEN_VALUES as error:
         raise ConfigError(f"broken value: {error}") from error
     except RecursionError as error:
         raise ConfigError("nested too deeply") from error
@@ -110,6 +169,8 @@ def split_override(override: str) -> tuple[tuple[str, ...], str]:
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return "did you mean `x`?", or the list of all that is known."""
+    from difflib import get_close_matches  # here, as few make mistakes
+
     names = list(known)
     near = get_close_matches(name, names, n=1)
     return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(names)}"
@@ -129,8 +190,10 @@ def _expanded(value: object, sizes: dict[int, int]) -> int:
     """Return how many values there are, with everything that aliases repeat.
 
     Raises:
-        ConfigError: a value that holds itself, or more than MAX_VALUES.
+        ConfigError: a value that holds itself, more than MAX_VALUES, or a number too large to send.
     """
+    if isinstance(value, int) and not MIN_INTEGER <= value <= MAX_INTEGER:
+        raise ConfigError(f"the number {value} has more than 64 bits")
     if not isinstance(value, dict | list):
         return 1
     if id(value) not in sizes:
@@ -141,5 +204,5 @@ def _expanded(value: object, sizes: dict[int, int]) -> int:
     if size < 0:
         raise ConfigError("an alias (`*name`) stands inside of what it names")
     if size > MAX_VALUES:
-        raise ConfigError(f"its aliases (`*name`) make more than {MAX_VALUES} values")
+        raise ConfigError(_TOO_MANY)
     return size

@@ -26,6 +26,8 @@ ITEM_BYTES = {
     "float64": 8,
 }
 
+MAX_ERROR_CHARS = 2000  # of what a user is told
+
 Library = Literal["numpy", "torch"]
 TensorT = TypeVar("TensorT")  # numpy.ndarray or torch.Tensor, as `library` says
 FactsT = TypeVar("FactsT")  # a frozen dataclass that starts with `job: Job`
@@ -34,7 +36,17 @@ Part = Callable[[str], AbstractContextManager[None]]  # `with part("copy"):` tim
 
 
 class UserError(Exception):
-    """The user's mistake: the message names the thing and the way out. Shown without traceback."""
+    """The user's mistake: the message names the thing and the way out. Shown without traceback.
+
+    It is one line, whatever it quotes of a file.
+    """
+
+    def __init__(self, message: str) -> None:
+        shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in message)
+        middle = MAX_ERROR_CHARS // 2
+        if len(shown) > MAX_ERROR_CHARS:
+            shown = f"{shown[:middle]} ... {shown[-middle:]}"
+        super().__init__(shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +131,24 @@ class Stage(_Base[TensorT, FactsT, MetaT]):
         """
         return Footprint()
 
+    def begin_load(self, device: str) -> None:
+        """Begin, in threads, what takes long in `load`, which follows and tells what went wrong.
+
+        All stages of a worker are told to begin before the first of them loads.
+        """
+
     @abstractmethod
     def load(self, device: str) -> None:
         """Read the weights onto `device` ("cpu", "cuda:0"), once.
 
         Raises:
             UserError: the weights are missing, or those of another model.
+        """
+
+    def begin_prepare(self, facts: FactsT, size: int) -> None:
+        """Begin, in threads, what takes long in `prepare`, which follows, perhaps with less `size`.
+
+        All stages of a worker are told to begin before the first of them prepares.
         """
 
     @abstractmethod

@@ -113,7 +113,8 @@ def make_config():
             "write": {"use": "Lines"} | (sink or {}),
         }
         for stage in named.values():
-            stage["use"] = f"tests.fakes:{stage['use']}"
+            if ":" not in stage["use"]:
+                stage["use"] = f"tests.fakes:{stage['use']}"
         return parse_config(
             {"pipeline": "fake", "stages": named, "groups": groups, "run": run or {}}
         )

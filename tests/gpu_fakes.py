@@ -10,6 +10,7 @@ import numpy as np
 
 from stages.base import Item, Stage, TensorSpec
 from tests.fakes import Facts, Lines, Meta
+from tests.striking import Marks
 
 IS_FAKE = "FAKE_CUDA_GPUS" in os.environ
 gpu = importlib.import_module("tests.fake_torch" if IS_FAKE else "tests.gpu_kernels")
@@ -90,6 +91,18 @@ class KilledAt(RaisesAt):
 
     def fail(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KilledOnceAt(KilledAt):
+    """Dies so, if nobody has before: `marks` is a folder that remembers it."""
+
+    def __init__(self, *, poison: int, marks: str, reads: str = "x", writes: str = "y") -> None:
+        super().__init__(poison=poison, reads=reads, writes=writes)
+        self._marks = Marks(marks)
+
+    def fail(self) -> None:
+        if self._marks.count("killed") == 0:
+            super().fail()
 
 
 class BreaksTheGpuAt(RaisesAt):

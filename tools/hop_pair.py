@@ -8,7 +8,6 @@ clock for all processes of a host.
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import os
 import signal
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from ipc.host import HostPool
 from ipc.records import PoolAddress
+from runtime.parent import die_with
 
 SLOTS = 4
 WARM_UP = SLOTS  # first items of a run, not counted: their pages are new
@@ -34,7 +34,6 @@ LEAST_ITEMS = WARM_UP + 8  # however short the run
 ANSWER_S = 120.0  # beyond a task's own time; importing torch from a cold disk takes long
 SIGNALS_S = 0.5  # how long an interruption may go unnoticed
 GRACE_S = 10.0  # for ending by SIGTERM
-PR_SET_PDEATHSIG = 1
 
 Stamps = list[tuple[int, int]]  # (sent, received and touched) of each item, ns
 End = Callable[["Task"], Stamps]  # one of the two returns stamps, the other none
@@ -193,9 +192,7 @@ def _stop(process: SpawnProcess) -> None:
 
 def _serve(contender: Contender, end: str, connection: Connection, parent: int) -> None:
     """Be one end: answer every task, until the connection closes, terminated, or orphaned."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise SystemExit("the benchmark is gone")
+    die_with(parent)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing here outlives the process
     with contender.producer() if end == "producer" else contender.consumer() as run:
         connection.send_bytes(msgspec.msgpack.encode([]))

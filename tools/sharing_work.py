@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from runtime.parent import PR_SET_PDEATHSIG
 from stages.base import Item, Job, TensorSpec
 from stages.eden import Decode, Encode
 from stages.window import VideoFacts, WindowMeta
-from tools.hop_pair import PR_SET_PDEATHSIG
 
 UNDER_WAY = 2  # windows that a process has queued on the GPU at once
 WARM_UP = 8  # windows, not counted

@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from runtime.commands.options import HELP_NAMES
+from runtime.commands.options import HELP_NAMES, VARIABLE
 
 SHELLS = ("bash", "zsh", "fish")
-VARIABLE = "_RUNPIPE_COMPLETE"  # click looks here for what to complete, by our name
 
 
 @click.command(context_settings=HELP_NAMES)

@@ -6,28 +6,25 @@ Only what the text says beyond doubt is used; None stands for all else, which a 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from runtime.config import PipelineConfig
-from runtime.config_errors import key_hint
 from runtime.errors import ConfigError
 
 MAX_HOPS = 8  # from module to module and from class to base, on the way to a constructor
 
 
-@dataclass(frozen=True, slots=True)
-class _Module:
+class _Module(NamedTuple):
     name: str
     is_package: bool
     tree: ast.Module
 
 
-@dataclass(frozen=True, slots=True)
-class _Class:
+class _Class(NamedTuple):
     module: _Module
     node: ast.ClassDef
 
@@ -61,9 +58,8 @@ def check_stages(config: PipelineConfig) -> None:
         known = taken[name]
         for key in stage.options:
             if known is not None and key not in known:
-                raise ConfigError(
-                    f"stages.{name}.with.{key}: unknown to {stage.use}; {key_hint(key, known)}"
-                )
+                hint = _hint(key, known)
+                raise ConfigError(f"stages.{name}.with.{key}: unknown to {stage.use}; {hint}")
     if None not in taken.values():
         _check_defaults(config, {key for keywords in taken.values() for key in keywords or ()})
 
@@ -72,8 +68,14 @@ def _check_defaults(config: PipelineConfig, known: set[str]) -> None:
     for section, keywords in (("model", config.model), ("video", config.video)):
         for key in keywords:
             if key not in known:
-                hint = key_hint(key, sorted(known))
+                hint = _hint(key, sorted(known))
                 raise ConfigError(f"{section}.{key}: no stage takes it; {hint}")
+
+
+def _hint(key: str, known: Iterable[str]) -> str:
+    from runtime.config_errors import key_hint
+
+    return key_hint(key, known)
 
 
 def _keywords(sources: _Sources, stage: str, use: str) -> tuple[str, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -9,9 +10,26 @@ from click.core import ParameterSource
 
 from runtime.config_files import CONFIGS
 
+NAMES = ("check", "completion", "doctor", "report", "schema")  # modules here, and what they hold
+
 
 class Commands(click.Group):
-    """Plain `runpipe --config X` runs; what is typed in the wrong place is answered with where."""
+    """Plain `runpipe --config X` runs; what is typed in the wrong place is answered with where.
+
+    A command's module is imported when somebody asks for the command.
+    """
+
+    def list_commands(self, ctx: click.Context | None) -> list[str]:
+        """Return the names of all commands."""
+        return list(NAMES)
+
+    def get_command(self, ctx: click.Context | None, cmd_name: str) -> click.Command | None:
+        """Return the command of that name, if there is one."""
+        if cmd_name not in NAMES:
+            return None
+        found = getattr(import_module(f"runtime.commands.{cmd_name}"), cmd_name)
+        assert isinstance(found, click.Command)
+        return found
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show both ways to call it."""
@@ -42,7 +60,7 @@ class Commands(click.Group):
             return f"did you mean `--config {word}`?"
         if Path(word).suffix or Path(word).exists():
             return "name files with --config, --input and --output"
-        return suggest(word, self.commands)
+        return suggest(word, NAMES)
 
 
 def refuse_options_before_command(context: click.Context) -> None:

@@ -8,6 +8,7 @@ from click.shell_completion import CompletionItem
 from runtime.config_files import config_names
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+VARIABLE = "_RUNPIPE_COMPLETE"  # click looks here for what to complete, by our name
 
 
 def complete_config(
@@ -22,7 +23,8 @@ config_option = click.option(
     "--config",
     metavar="NAME_OR_PATH",
     shell_complete=complete_config,
-    help="What to run: a YAML file, or a name in configs/, such as demo. Always needed.",
+    help="What to run: a YAML file, or a name in configs/, such as demo. Always needed, but with "
+    "--resume.",
 )
 needed_config_option = click.option(
     "--config",

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from contextlib import ExitStack
+import shlex
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from runtime.config_files import shown
-from runtime.errors import RunpipeError
+from runtime.errors import ConfigError, RunIncomplete, RunpipeError
 
 if TYPE_CHECKING:
     from runtime.config import PipelineConfig
     from runtime.live import Live
+    from runtime.pipeline import Pipeline
     from runtime.report import Report
 
 
@@ -24,12 +29,14 @@ if TYPE_CHECKING:
 class RunRequest:
     """What was asked for on the command line."""
 
-    config: str
+    config: str | None  # None: that of the run that is resumed
     overrides: tuple[str, ...]
     source: str | None
     output: str | None
     overwrite: bool
     run_dir: str | None
+    resume: str | None  # a run directory
+    force: bool
     verbosity: int
     quiet: bool
 
@@ -53,30 +60,37 @@ def run_and_tell(request: RunRequest) -> None:
     """Run; then say in one line what was done."""
     from runtime.report import summary_line
 
-    report = _run(request, on_failure=lambda _folder: None)
+    report, is_new = _run(request, on_failure=lambda _folder: None)
+    told = f"{request.resume}: is done already: {shown(Path(report.output))} is as it was"
     if not request.quiet:
-        click.echo(summary_line(report))
+        click.echo(summary_line(report) if is_new else told)
 
 
 def run_and_print_report(request: RunRequest) -> None:
     """Run; then print the report as JSON, and nothing else, also of a run that failed."""
     import msgspec
 
-    report = _run(request, on_failure=_print_report)
+    report, _is_new = _run(request, on_failure=_print_report)
     click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
 
 
 def _load(request: RunRequest) -> PipelineConfig:
     from runtime.commands.constructors import check_stages
     from runtime.config import load_config
+    from runtime.stored import load_run_config
 
-    config = load_config(request.config, request.overrides)
+    if request.config is not None:
+        config = load_config(request.config, request.overrides)
+    else:
+        assert request.resume is not None, "one of them is given"
+        config = load_run_config(Path(request.resume), request.overrides)
     check_stages(config)  # the workers would say the same, some seconds later
     gc.enable()  # which `main` has put off: what follows goes on for long
     return config
 
 
-def _run(request: RunRequest, *, on_failure: Callable[[Path], None]) -> Report:
+def _run(request: RunRequest, *, on_failure: Callable[[Path], None]) -> tuple[Report, bool]:
+    """Run, or go on; return the report, and whether there was anything to do."""
     from runtime.account import weights_notes
     from runtime.pipeline import Pipeline
     from runtime.terminal import Terminal
@@ -88,6 +102,7 @@ def _run(request: RunRequest, *, on_failure: Callable[[Path], None]) -> Report:
         pipeline = stack.enter_context(
             Pipeline(config, verbosity=request.verbosity, terminal=terminal)
         )
+        stack.enter_context(drained_by_ctrl_c(pipeline.drain, terminal.say))
         for note in weights_notes(config):
             terminal.say(f"runpipe: {note}")
 
@@ -96,21 +111,75 @@ def _run(request: RunRequest, *, on_failure: Callable[[Path], None]) -> Report:
                 terminal.show(RunView(live))
 
         try:
-            report = pipeline.run(
-                input=request.source,
-                output=request.output,
-                overwrite=request.overwrite,
-                run_dir=request.run_dir,
-                on_start=show,
-            )
+            report = _call(pipeline, request, show)
         except RunpipeError as error:
             stack.close()  # nothing is drawn any more
-            folder = pipeline.run_dir
-            if folder and (folder / "report.json").exists():
-                error.add_note(f"see `runpipe report {shown(folder)}`")
-                on_failure(folder)
+            _add_way_on(error, pipeline)
+            if pipeline.run_dir and pipeline.has_report:
+                on_failure(pipeline.run_dir)
             raise
-    return report
+        return report, pipeline.has_report
+
+
+def _call(pipeline: Pipeline, request: RunRequest, show: Callable[[Live], None]) -> Report:
+    if request.resume is not None:
+        return pipeline.resume(
+            request.resume,
+            input=request.source,
+            output=request.output,
+            overwrite=request.overwrite,
+            force=request.force,
+            on_start=show,
+        )
+    return pipeline.run(
+        input=request.source,
+        output=request.output,
+        overwrite=request.overwrite,
+        run_dir=request.run_dir,
+        on_start=show,
+    )
+
+
+def _add_way_on(error: RunpipeError, pipeline: Pipeline) -> None:
+    """Say where the run that failed is told of, and how to go on with it."""
+    if pipeline.run_dir is None:
+        return
+    name = shlex.quote(shown(pipeline.run_dir))
+    if pipeline.has_report:
+        error.add_note(f"see `runpipe report {name}`")
+    is_mended_first = isinstance(error, ConfigError) and not pipeline.has_report
+    if pipeline.has_begun and not is_mended_first and not isinstance(error, RunIncomplete):
+        error.add_note(f"go on with `runpipe --resume {name}`")
+
+
+@contextmanager
+def drained_by_ctrl_c(drain: Callable[[], bool], say: Callable[[str], None]) -> Iterator[None]:
+    """Let the first Ctrl-C of this block drain the run, where there is something to wait for.
+
+    The second is handled as all were before. So is every one outside of Python's main thread.
+
+    Args:
+        drain: returns whether there is.
+        say: is given a line for the user; it must not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def first(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        if drain():
+            say("runpipe: finishing what is under way; Ctrl-C again stops at once")
+        elif callable(before):
+            before(signum, frame)
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is first:
+            signal.signal(signal.SIGINT, before)
 
 
 def _print_report(folder: Path) -> None:

@@ -17,6 +17,7 @@ import math
 import os
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,20 @@ _WHERE_TO_GET = (
     " checkpoints) and set weights to its path, or use random:0"
 )
 # What torch raises for a file cut short or made up.
-_BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError)
+_BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+_MAX_SIDECAR_BYTES = 2**20
 _READERS = min(16, os.cpu_count() or 1)
 _FLOATS = ("F32", "F16", "BF16", "F64")
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -64,13 +78,18 @@ def read_tensors(weights: str, prefixes: Sequence[str]) -> dict[str, torch.Tenso
     """Return the tensors whose names are, or start with, one of `prefixes`; the others stay unread.
 
     Raises:
-        UserError: the file is missing, no checkpoint, or that of another model.
+        UserError: the file is missing, no checkpoint, or that of another model, or holds numbers
+            that are not finite: every frame would be made of these.
     """
     opened = _open(weights)
     wanted = tuple(f"{prefix}." for prefix in prefixes)
     names = [name for name in opened.architecture.shapes() if name.startswith(wanted)]
     with ThreadPoolExecutor(_READERS) as readers:  # random weights take a core a second
-        return dict(zip(names, readers.map(opened.read, names), strict=True))
+        tensors = dict(zip(names, readers.map(opened.read, names), strict=True))
+        is_finite = readers.map(lambda tensor: bool(tensor.isfinite().all()), tensors.values())
+    if odd := [name for name, finite in zip(names, is_finite, strict=True) if not finite]:
+        raise UserError(f"weights {weights}: tensor {odd[0]} has numbers that are not finite")
+    return tensors
 
 
 def _open(weights: str) -> _Opened:
@@ -121,8 +140,7 @@ def _open_torch(path: Path) -> _Opened:
 
 
 def _load_state(path: Path) -> dict[str, torch.Tensor]:
-    if not zipfile.is_zipfile(path):
-        raise UserError("not a PyTorch checkpoint, or only a part of one")
+    _check_archive(path)
     try:
         loaded = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -135,7 +153,21 @@ def _load_state(path: Path) -> dict[str, torch.Tensor]:
     state: dict[Any, Any] = loaded["eden"]
     for name, tensor in state.items():
         _check_tensor(name, tensor)
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if claimed > path.stat().st_size:  # one number can be told to stand for any tensor
+        raise UserError(f"not an EDEN model: its tensors claim {claimed} bytes, more than the file")
     return state
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what is no archive, and one that would unpack to more than it is: torch packs none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            is_packed = any(i.compress_type != zipfile.ZIP_STORED for i in archive.infolist())
+    except (zipfile.BadZipFile, *_BROKEN) as error:
+        raise UserError("not a PyTorch checkpoint, or only a part of one") from error
+    if is_packed:
+        raise UserError("not a PyTorch checkpoint: an archive with packed records")
 
 
 def _check_tensor(name: object, tensor: object) -> None:
@@ -143,7 +175,8 @@ def _check_tensor(name: object, tensor: object) -> None:
         raise UserError(f"not an EDEN model: {name!r} is no name of a tensor")
     if not isinstance(tensor, torch.Tensor):
         raise UserError(f"not an EDEN model: {name} is a {type(tensor).__name__}, not a tensor")
-    if tensor.layout != torch.strided or tensor.dtype not in _DTYPES:
+    is_here = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not is_here or tensor.dtype not in _DTYPES:
         raise UserError(f"not an EDEN model: tensor {name} holds no floating point numbers")
 
 
@@ -152,8 +185,9 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     if not sidecar.is_file():
         return {}
     try:
-        settings = json.loads(sidecar.read_text())
-    except ValueError as error:
+        with sidecar.open("rb") as file:
+            settings = json.loads(file.read(_MAX_SIDECAR_BYTES))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{sidecar.name} beside it is no JSON: {error}") from error
     if not isinstance(settings, dict) or not isinstance(settings.get("model_args", {}), dict):
         raise UserError(f"{sidecar.name} beside it is no object with model_args")
@@ -180,7 +214,7 @@ def _constants(settings: Mapping[str, Any]) -> Constants:
 def _number(settings: Mapping[str, Any], name: str) -> float:
     try:
         number = float(settings[name])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{name} = {settings[name]!r} is no number") from error
     if not math.isfinite(number):
         raise UserError(f"{name} = {number} is no finite number")

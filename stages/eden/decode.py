@@ -8,7 +8,8 @@ from stages.base import TensorSpec
 from stages.eden.decoder import Decoder
 from stages.eden.layers import Weights
 from stages.eden.programs import Tensors
-from stages.eden.stage import EdenStage, rgb_bytes
+from stages.eden.specs import rgb_bytes
+from stages.eden.stage import EdenStage
 from stages.window import VideoFacts
 
 

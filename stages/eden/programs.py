@@ -7,7 +7,9 @@ everything on the device they only queue work on the current stream.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import copy_context
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -31,6 +33,12 @@ class Direct:
         self._compute = compute
         self._device = device
 
+    def wait(self) -> None:
+        """Nothing is compiled."""
+
+    def capture(self) -> None:
+        """Nothing is captured."""
+
     def run(self, inputs: Tensors, made: Tensors, outputs: Tensors, part: Part) -> None:
         """Write every element of `outputs`; see `Captured.run`."""
         here = {n: view.to(self._device, non_blocking=True) for n, view in made.items()}
@@ -44,13 +52,16 @@ class Captured:
     A graph reads and writes the same memory at every replay, and items lie in other memory each
     time; so inputs are copied in and outputs out, which costs some microseconds a pair.
 
+    Made, it has begun to compile; `capture` waits for that. So several can compile side by side.
+
     Args:
         compute: what to capture; called twice with `inputs` and `outputs`, the first time to
             compile kernels and to let libraries choose theirs.
         inputs: the buffers to read; kept.
         outputs: the buffers to write; kept.
         device: a GPU.
-        compiling: the first call is within it, and need not compute.
+        compiling: the first call is within it, and need not compute. It is entered and left in a
+            context (`contextvars`) of its own: others may be open meanwhile.
 
     Raises:
         torch.OutOfMemoryError: it does not fit.
@@ -65,14 +76,36 @@ class Captured:
         *,
         compiling: Compiling = nullcontext,
     ) -> None:
-        self._inputs, self._outputs = inputs, outputs
+        self._compute, self._inputs, self._outputs = compute, inputs, outputs
         self._device = device
         self._place = graph_place(device)
         self.graph = torch.cuda.CUDAGraph()
         self._place.follow_in(torch.cuda.current_stream(device))  # which made the buffers
         self._place.follow_in(self._place.stream)
-        with torch.cuda.stream(self._place.stream), compiling(device):
-            compute(inputs, outputs)
+        self._compiling, self._context = ExitStack(), copy_context()
+        try:
+            self._context.run(self._begin, compiling)
+        except BaseException:
+            self.wait()
+            raise
+
+    def _begin(self, compiling: Compiling) -> None:
+        self._compiling.enter_context(compiling(self._device))
+        with torch.cuda.stream(self._place.stream):
+            self._compute(self._inputs, self._outputs)
+
+    def wait(self) -> None:
+        """Wait until all is compiled. Whoever drops this without `capture` has to."""
+        self._context.run(self._compiling.close)
+
+    def capture(self) -> None:
+        """Make the graph.
+
+        Raises:
+            torch.OutOfMemoryError: it does not fit.
+        """
+        self.wait()
+        self._place.follow_in(self._place.stream)  # what has run since may have used its memory
         # First gives back to the GPU what the call left in the allocator's hands. Other threads
         # may go on calling CUDA.
         with torch.cuda.graph(
@@ -81,7 +114,7 @@ class Captured:
             stream=self._place.stream,
             capture_error_mode="thread_local",
         ):
-            compute(inputs, outputs)
+            self._compute(self._inputs, self._outputs)
         self._place.keep(self)
 
     def run(self, inputs: Tensors, made: Tensors, outputs: Tensors, part: Part) -> None:
@@ -105,6 +138,24 @@ class Captured:
         with _told(part, self._device, outputs):
             for name, view in outputs.items():
                 _copy(view, self._outputs[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A program, and what it is to run on first."""
+
+    size: int  # in pairs
+    program: Direct | Captured
+    inputs: Tensors
+    made: Tensors
+    outputs: Tensors
+    part: Part
+
+    def perform(self) -> Direct | Captured:
+        """Finish the program, run it, and return it."""
+        self.program.capture()
+        self.program.run(self.inputs, self.made, self.outputs, self.part)
+        return self.program
 
 
 class GraphPlace:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from math import prod
@@ -17,20 +17,19 @@ from typing import ClassVar, Generic, TypeVar
 
 import torch
 
-from stages.base import Footprint, Item, Job, Stage, TensorSpec, UserError
+from stages.base import Footprint, Item, Stage, TensorSpec, UserError
 from stages.eden.architecture import Architecture
 from stages.eden.checkpoint import read_architecture, read_tensors
 from stages.eden.geometry import Geometry, Grid, make_grid
 from stages.eden.layers import Weights
 from stages.eden.networks import KERNELS, PLAIN, Kernels, choose_networks
-from stages.eden.programs import Captured, Direct, Tensors
+from stages.eden.programs import Captured, Direct, Rehearsal, Tensors
+from stages.eden.specs import shapes_of, window_specs
 from stages.window import VideoFacts, WindowMeta
 
 logger = logging.getLogger(__name__)
 
 NetworkT = TypeVar("NetworkT")
-
-_NO_JOB = Job(input="", output="", work_dir="")
 
 DTYPES = {
     "float32": torch.float32,
@@ -71,6 +70,8 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
         self._kernels = kernels
         self._device = torch.device("cpu")
         self._networks = PLAIN
+        self._reading: Future[dict[str, torch.Tensor]] | None = None  # begun, as is the next
+        self._rehearsal: Rehearsal | None = None
         self._program: Direct | Captured | None = None
         self._network: NetworkT | None = None
         self._facts: VideoFacts | None = None
@@ -114,12 +115,12 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
 
     def specs(self, facts: VideoFacts) -> dict[str, TensorSpec]:
         """Return what one window writes."""
-        every = self._every_spec(facts)
+        every = self._specs(facts)
         return {name: every[name] for name in self.writes}
 
     def footprint(self, facts: VideoFacts, device: str) -> Footprint:
         """Return about what one window takes; the factors are measured on the CPU."""
-        specs, dtype = self._every_spec(facts), DTYPES[self._dtype]
+        specs, dtype = self._specs(facts), DTYPES[self._dtype]
         mine = tuple(f"{prefix}." for prefix in self.prefixes)
         weights = sum(
             prod(shape)
@@ -135,6 +136,16 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
     def _work_bytes(self, facts: VideoFacts, specs: Mapping[str, TensorSpec]) -> int:
         """Return about the most that `_compute` has allocated at once."""
 
+    def begin_load(self, device: str) -> None:
+        """Begin to read this stage's part of the weights."""
+        self._reading = self._read()
+
+    def _read(self) -> Future[dict[str, torch.Tensor]]:
+        reader = ThreadPoolExecutor(1, "reader")
+        reading = reader.submit(read_tensors, self._weights, self.prefixes)
+        reader.shutdown(wait=False)  # it ends with that
+        return reading
+
     def load(self, device: str) -> None:
         """Read this stage's part of the weights onto `device`.
 
@@ -142,16 +153,25 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
             UserError: the weights are missing, or those of another model; or `kernels: triton`
                 cannot be had there.
         """
-        dtype = DTYPES[self._dtype]
-        with ThreadPoolExecutor(1) as reader:
-            tensors = reader.submit(read_tensors, self._weights, self.prefixes)
+        dtype, reading = DTYPES[self._dtype], self._reading or self._read()
+        self._reading = None
+        try:
             # Meanwhile the GPU is opened and a kernel compiled, which takes as long.
             self._device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
             with self._computing():
                 self._networks = choose_networks(
                     self._kernels, self.architecture, self._device, dtype
                 )
-                self._network = self._build(Weights(tensors.result(), self._device, dtype))
+                self._network = self._build(Weights(reading.result(), self._device, dtype))
+        finally:
+            wait([reading])  # for its thread
+
+    def begin_prepare(self, facts: VideoFacts, size: int) -> None:
+        """Begin to compile kernels; without any there is nothing to begin."""
+        if self._captures and not self._is_ready(facts, size):
+            self._set_up(facts)
+            with suppress(torch.OutOfMemoryError):  # `prepare` finds a size that fits
+                self._rehearsal = self._begin_rehearsal(size)
 
     def prepare(self, facts: VideoFacts, size: int) -> int:
         """Make ready for frames of `facts`; return how many pairs, up to `size`, fit in memory.
@@ -159,16 +179,12 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
         Raises:
             UserError: not even one pair does.
         """
-        shapes = replace(facts, job=_NO_JOB, num_frames=0)
-        if self._ready_for and self._ready_for[:2] == (shapes, size):
+        if self._ready_for and self._is_ready(facts, size):
             self._facts = facts  # of another job, and all that was made for the last one serves it
             return self._ready_for[2]
-        geometry = Geometry(facts.height, facts.width, self.architecture.patch)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # what is dropped now may still be at work
-        self._program = self._ready_for = None
-        self._facts, asked = facts, size
-        self._grid = make_grid(geometry, self.architecture.hidden, self._device)
+        asked = size
+        if self._rehearsal is None or self._facts != facts:
+            self._set_up(facts)
         while not self._fits(size):
             if size == 1:
                 raise UserError(
@@ -177,8 +193,21 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
                 )
             logger.warning("out of memory device=%s pairs=%d", self._device, size)
             size //= 2
-        self._ready_for = shapes, asked, size
+        self._ready_for = shapes_of(facts), asked, size
         return size
+
+    def _is_ready(self, facts: VideoFacts, size: int) -> bool:
+        return self._ready_for is not None and self._ready_for[:2] == (shapes_of(facts), size)
+
+    def _set_up(self, facts: VideoFacts) -> None:
+        """Drop what was made for other facts, and make what any size needs."""
+        self._drop_rehearsal()
+        geometry = Geometry(facts.height, facts.width, self.architecture.patch)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # what is dropped now may still be at work
+        self._program = self._ready_for = None
+        self._facts = facts
+        self._grid = make_grid(geometry, self.architecture.hidden, self._device)
 
     def run(self, inputs: Tensors, outputs: Tensors, item: Item[WindowMeta]) -> WindowMeta:
         """Write this stage's tensors of the window; `inputs` and `outputs` may lie anywhere.
@@ -197,6 +226,7 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
 
     def close(self) -> None:
         """Let go of the weights."""
+        self._drop_rehearsal()
         self._program = self._ready_for = None
         self._network = None
         self._grid = None
@@ -211,7 +241,17 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
 
     def _rehearse(self, size: int) -> None:
         """Make the program for windows of `size` pairs, and run it on black frames."""
-        specs = self._every_spec(replace(self.facts, pairs_per_item=size))
+        if self._rehearsal is None or self._rehearsal.size != size:
+            self._drop_rehearsal()  # before as much is made again
+            self._rehearsal = self._begin_rehearsal(size)
+        rehearsal, self._rehearsal = self._rehearsal, None
+        with self._computing():
+            self._program = rehearsal.perform()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def _begin_rehearsal(self, size: int) -> Rehearsal:
+        specs = self._specs(replace(self.facts, pairs_per_item=size))
         inputs = {name: self._zeros(specs[name]) for name in self.reads}
         outputs = {name: self._zeros(specs[name]) for name in self.writes}
         meta = WindowMeta(num_pairs=size, pts=tuple(range(size + 1)), cuts=(False,) * size)
@@ -219,13 +259,20 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
         with self._computing():
             made = self._made_for(outputs, item)
             buffers = inputs | {name: view.to(self._device) for name, view in made.items()}
-            self._program = self._make_program(buffers, outputs)
-            self._program.run(inputs, made, outputs, item.part)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+            program = self._make_program(buffers, outputs)
+        return Rehearsal(size, program, inputs, made, outputs, item.part)
+
+    def _drop_rehearsal(self) -> None:
+        begun, self._rehearsal = self._rehearsal, None
+        if begun is not None:
+            begun.program.wait()
+
+    @property
+    def _captures(self) -> bool:
+        return self._device.type == "cuda" and self._networks is not PLAIN
 
     def _make_program(self, inputs: Tensors, outputs: Tensors) -> Direct | Captured:
-        if self._device.type == "cuda" and self._networks is not PLAIN:
+        if self._captures:
             compiling = self._networks.compiling
             return Captured(self._compute, inputs, outputs, self._device, compiling=compiling)
         return Direct(self._compute, self._device)
@@ -243,26 +290,9 @@ class EdenStage(Stage[torch.Tensor, VideoFacts, WindowMeta], Generic[NetworkT]):
         with torch.inference_mode(), torch.cuda.device(self._device) if is_cuda else nullcontext():
             yield
 
+    def _specs(self, facts: VideoFacts) -> dict[str, TensorSpec]:
+        return window_specs(self.architecture, self._dtype, facts)
+
     def _zeros(self, spec: TensorSpec) -> torch.Tensor:
         dtype: torch.dtype = getattr(torch, spec.dtype)
         return torch.zeros(spec.shape, dtype=dtype, device=self._device)
-
-    def _every_spec(self, facts: VideoFacts) -> dict[str, TensorSpec]:
-        """Return all tensors of a window that an EDEN stage reads or writes."""
-        model, pairs = self.architecture, facts.pairs_per_item
-        geometry = Geometry(facts.height, facts.width, model.patch)
-        tokens = TensorSpec((pairs + 1, geometry.num_tokens, model.hidden), self._dtype)
-        return {
-            "frames": TensorSpec((pairs + 1, facts.frame_bytes), "uint8"),
-            "tokens_dit": tokens,
-            "tokens_dec": tokens,
-            "stats": TensorSpec((pairs + 1, 2), "float32"),
-            "difference": TensorSpec((pairs, 1), "float32"),
-            "latents": TensorSpec((pairs, geometry.num_latents, model.latent), "float32"),
-            "middle": TensorSpec((pairs, facts.color_bytes), "uint8"),
-        }
-
-
-def rgb_bytes(facts: VideoFacts) -> int:
-    """Return the size of a window's frames as float32 RGB."""
-    return (facts.pairs_per_item + 1) * 3 * facts.height * facts.width * 4

@@ -20,6 +20,16 @@ from numpy.typing import NDArray
 _KEYFRAMES_BACK = (0, 1, 3, 8)  # where to start instead, if a seek landed too late
 _MAX_ERRORS_IN_A_ROW = 8  # of a demuxer, before what lies behind is given up
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own read colours alone
+# Whatever a file is called, FFmpeg looks into it: a playlist or a script in place of a video would
+# have it read other files, or the network, into the output.
+_NAMING_OTHERS = {
+    *("avisynth", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"),
+    *("vapoursynth", "vobsub", "webm_dash_manifest"),
+}
+_THIS_FILE_ALONE = {
+    "format_whitelist": ",".join(sorted(av.formats_available - _NAMING_OTHERS)),
+    "protocol_whitelist": "file",
+}
 
 
 class BrokenFrameError(ValueError):
@@ -45,8 +55,11 @@ class FrameIndex:
 
 
 def open_file(path: str) -> InputContainer:
-    """Open a file; of a tag that is no UTF-8, what cannot be read becomes U+FFFD."""
-    return av.open(path, metadata_errors="replace")
+    """Open a file, and no other that it may name.
+
+    Of a tag that is no UTF-8, what cannot be read becomes U+FFFD.
+    """
+    return av.open(path, metadata_errors="replace", container_options=_THIS_FILE_ALONE)
 
 
 def open_input(path: str, *, threads: int) -> InputContainer:

@@ -30,10 +30,12 @@ from stages.window import ColorRange, VideoFacts
 # But NUT has no ProRes, and gives back what VP9 has of alpha damaged (FFmpeg 8): these lie in
 # Matroska, whose milliseconds are taken for units of `segment_time_base`, so nothing is rounded.
 SEGMENT_SUFFIX = ".nut"
+PART_SUFFIX = ".part"  # while it is written
 _OPTIONS = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
 _MILLISECOND = Fraction(1, 1000)
 _MAX_INT = 2**31 - 1  # of both parts of a fraction of FFmpeg's
 _MAX_RATE_DENOMINATOR = 1001
+_MAX_RATE = Fraction(1_000_000)  # a header may say more than 32 bits hold
 
 _MAX_CRF = {"libx264": 51, "libx265": 51}
 _OTHER_MAX_CRF = 63
@@ -64,10 +66,11 @@ class SegmentWriter:
 
     def __init__(self, path: Path, facts: VideoFacts, encoding: Encoding) -> None:
         self._path, self._facts, self._encoding = path, facts, encoding
-        self._temporary = path.with_suffix(".part")
+        self._temporary = path.with_suffix(PART_SUFFIX)
         has_side_alpha = "yuva" in encoding.pixel_format and encoding.codec in _SIDE_ALPHA
         self._is_matroska = has_side_alpha or encoding.codec in _PRORES
         name = "matroska" if self._is_matroska else "nut"
+        self._temporary.touch(mode=0o644)  # whatever the umask is
         self._container = av.open(
             str(self._temporary), "w", format=name, container_options=_OPTIONS
         )
@@ -141,7 +144,8 @@ def written_unit(facts: VideoFacts) -> Fraction:
 def written_rate(facts: VideoFacts) -> Fraction:
     """Return the frames per second of the output, on average; rounded if FFmpeg cannot hold it."""
     rate = 2 * Fraction(*facts.presentation.frame_rate)
-    return rate if _fits(rate) else rate.limit_denominator(_MAX_RATE_DENOMINATOR)
+    fitting = rate if _fits(rate) else rate.limit_denominator(_MAX_RATE_DENOMINATOR)
+    return min(fitting, _MAX_RATE)
 
 
 def segment_unit(segment: InputContainer, facts: VideoFacts) -> Fraction:

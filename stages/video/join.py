@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from stages.base import UserError
+from stages.output import publish
 from stages.video import tracks
 from stages.video.containers import container_name
 from stages.video.decode import has_hidden_alpha, open_file, video_stream
@@ -28,7 +29,6 @@ from stages.video.encode import (
     segment_time_base,
     segment_unit,
     set_colors,
-    sync,
     written_rate,
     written_unit,
 )
@@ -58,9 +58,7 @@ def join(segments: Sequence[Path], facts: VideoFacts, output: Path) -> list[str]
     format_name = container_name(output)
     try:
         warnings = _write(segments, facts, temporary, format_name, has_tracks=True)
-        sync(temporary)
-        temporary.rename(output)
-        sync(output.parent)
+        publish(temporary, output, Path(facts.job.work_dir))
     finally:
         temporary.unlink(missing_ok=True)
     return warnings

@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from stages.base import Durable, Item, Sink, UserError
+from stages.output import is_published
 from stages.video.containers import check_container, container_name
-from stages.video.encode import SEGMENT_SUFFIX, Encoding, SegmentWriter, check_encoding, sync
+from stages.video.encode import (
+    PART_SUFFIX,
+    SEGMENT_SUFFIX,
+    Encoding,
+    SegmentWriter,
+    check_encoding,
+    sync,
+)
 from stages.video.join import join
 from stages.video.pixels import Bytes, with_mean_alpha
 from stages.window import VideoFacts, WindowMeta
@@ -85,7 +93,7 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         )
         check_container(output, facts, self._encoding)
         self._facts = facts
-        self._folder().mkdir(parents=True, exist_ok=True)
+        self._folder().mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def write(
         self, item: Item[WindowMeta], inputs: Mapping[str, Bytes], meta: WindowMeta | None
@@ -109,7 +117,9 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         return durable
 
     def finish(self, items: Sequence[int]) -> None:
-        """Join the segments of `items` into the output, then delete them.
+        """Join the segments of `items` into the output; then delete them, and what is left over.
+
+        Also again, after a process was killed at it.
 
         Raises:
             UserError: a file appeared under the output's name meanwhile, or nothing was written.
@@ -119,12 +129,14 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         _check_output(facts)
         numbers = sorted({item // self._segment_windows for item in items})
         every = [self._path(number) for number in numbers]
-        segments = [segment for segment in every if segment.stat().st_size]
-        if not segments:
-            raise UserError(f"{facts.job.input}: not one frame could be read; nothing is written")
-        self.warnings += join(segments, facts, Path(facts.job.output))
-        for segment in every:
-            segment.unlink()
+        if not _is_joined(facts, every):
+            segments = [segment for segment in every if segment.stat().st_size]
+            if not segments:
+                none = f"{facts.job.input}: not one frame could be read; nothing is written"
+                raise UserError(none)
+            self.warnings += join(segments, facts, Path(facts.job.output))
+        for segment in (*every, *self._folder().glob(f"*{PART_SUFFIX}")):  # of killed writers
+            segment.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Give up an unfinished segment."""
@@ -185,7 +197,8 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         if self._segment is not None:
             self._segment.finish()
         else:
-            path.write_bytes(b"")
+            path.touch(mode=0o644)
+            os.truncate(path, 0)
             sync(path)
             sync(path.parent)
         self._durable.append(
@@ -199,6 +212,19 @@ class WriteVideo(Sink[Bytes, VideoFacts, WindowMeta]):
         self.close()
 
 
+def _work_dir(facts: VideoFacts) -> Path:
+    return Path(facts.job.work_dir)
+
+
+def _is_joined(facts: VideoFacts, segments: Sequence[Path]) -> bool:
+    """Whether the output is there, made of these segments, of which some may be gone."""
+    output = Path(facts.job.output)
+    if not is_published(output, _work_dir(facts)):
+        return False
+    made = output.stat().st_mtime_ns
+    return all(not one.exists() or one.stat().st_mtime_ns <= made for one in segments)
+
+
 def _check_output(facts: VideoFacts) -> None:
     output = Path(facts.job.output)
     if not output.parent.is_dir():
@@ -209,5 +235,5 @@ def _check_output(facts: VideoFacts) -> None:
         raise UserError(f"{output}: a folder; name a file, such as {output / 'out.mp4'}")
     if output.exists() and output.samefile(facts.job.input):
         raise UserError(f"{output}: output and input are one file; choose another output")
-    if output.exists() and not facts.job.overwrite:
+    if output.exists() and not facts.job.overwrite and not is_published(output, _work_dir(facts)):
         raise UserError(f"{output}: exists already; use --overwrite or another name")

@@ -39,7 +39,7 @@ class Checkout:
         for name in ("runpipe", "test", "environment.py", "requirements.py"):
             shutil.copy(BIN / name, root / "bin")
         (root / "runtime" / "__init__.py").touch()
-        (root / "runtime" / "cli.py").write_text(CLI)
+        (root / "runtime" / "__main__.py").write_text(CLI)
         (root / "constraints.txt").write_text("small-wheel==1.0\nsmall-checks==1.0\n")
         self.ask()
         self.add_wheel("small_wheel", {"small_wheel": ""})

@@ -82,7 +82,7 @@ def test_it_is_found_from_any_folder_and_through_links(made, type_in, by_venv, t
 
 @pytest.mark.slow
 def test_the_repository_goes_first_on_pythonpath(made, type_in):
-    (made.root / "runtime" / "cli.py").write_text("import os; print(os.environ['PYTHONPATH'])")
+    (made.root / "runtime" / "__main__.py").write_text("import os; print(os.environ['PYTHONPATH'])")
     for before, after in ((None, ""), ("", ""), ("/a b:/c", ":/a b:/c")):
         variables = {} if before is None else {"PYTHONPATH": before}
         assert type_in("bin/runpipe", **variables) == (0, f"{made.root}{after}\n", "")

@@ -3,10 +3,7 @@
 import configparser
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -88,6 +85,11 @@ def test_what_only_a_worker_finds_is_told_too_and_nothing_left(runpipe, tmp_path
         ("--input here.mp4", "--config is missing: say what to run, such as `runpipe --config"),
         ("--config", "requires an argument"),
         ("--config demo --dry-run --json", "--dry-run runs nothing; drop one"),
+        ("--resume here.mp4", "here.mp4: there is no such run directory"),
+        ("--resume .", "nothing can be resumed from here: no job.json"),
+        ("--resume . --dry-run", "--resume goes on with one; drop one"),
+        ("--resume . --run-dir .", "--resume names the run directory already; drop --run-dir"),
+        ("--config demo --force", "--force goes with --resume"),
         ("--config demo check", "--config stands before `check`; options of a command follow it"),
         ("-v doctor", "--verbose stands before `doctor`"),
         ("demo", "no such command `demo`; did you mean `--config demo`?"),
@@ -210,34 +212,3 @@ def test_strict_refuses_fewer_gpus_than_asked_for(say, tmp_path, monkeypatch, mo
         "refused, as --strict (`run.strict`) says\n"
     )
     assert not list(tmp_path.glob("runs/*"))
-
-
-SLOW = """
-pipeline: fake
-stages:
-  read: {use: "tests.fakes:Numbers"}
-  add: {use: "tests.fakes:Add", with: {delay_s: 2.0}}
-  write: {use: "tests.fakes:Lines"}
-run: {stop_grace_s: 1}
-"""
-
-
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_run_with_its_exit_code(tmp_path, project, numbers, signum, code):
-    (tmp_path / "slow.yaml").write_text(SLOW)
-    arguments = ["--config", "slow.yaml", "--input", numbers(500), "--output", "out.txt"]
-    with subprocess.Popen(
-        [sys.executable, "-P", "-m", "runtime.cli", *map(str, arguments), "--run-dir", "run"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(project)},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        deadline = time.monotonic() + 20
-        while not (tmp_path / "run/segments").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signum)
-        _out, errors = process.communicate(timeout=20)
-    assert process.returncode == code, errors
-    assert f"interrupted by {signal.Signals(signum).name}" in errors
-    assert '"status": "interrupted"' in (tmp_path / "run/report.json").read_text()

@@ -166,7 +166,8 @@ def test_a_shell_is_offered_names_commands_and_options(runpipe, words, offered, 
 
 
 def _examples():
-    helps = [command.help for command in (command_line, *command_line.commands.values())]
+    named = [command_line.get_command(None, name) for name in command_line.list_commands(None)]
+    helps = [command.help for command in (command_line, *named)]
     typed = [
         words
         for text in helps
@@ -177,8 +178,8 @@ def _examples():
 
 @pytest.mark.parametrize("words", _examples())
 def test_every_example_of_the_help_can_be_typed(words):
-    command = command_line.commands.get(words[0], command_line)
-    command.make_context("runpipe", words[words[0] in command_line.commands :])
+    named = command_line.get_command(None, words[0])
+    (named or command_line).make_context("runpipe", words[named is not None :])
 
 
 def test_every_option_says_what_it_does_and_its_default():
@@ -190,9 +191,15 @@ def test_every_option_says_what_it_does_and_its_default():
 
 def loaded_by(project, tmp_path, *arguments):
     """Return the packages that a command has loaded when it ends."""
+    loaded = modules_of(project, tmp_path, *arguments)
+    return {name.partition(".")[0] for name in loaded}
+
+
+def modules_of(project, tmp_path, *arguments):
+    """Return the modules that a command has loaded when it ends."""
     code = (
         "import sys; from runtime.cli import answer; code = answer(sys.argv[1:]); "
-        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
+        "print(*sys.modules, file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, *arguments],
@@ -235,6 +242,33 @@ def test_garbage_is_collected_only_once_a_run_begins(project, tmp_path, line, is
         text=True,
     )
     assert done.stdout.splitlines()[-1] == str(is_on), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "others"),
+    [
+        ("--version", {"check", "completion", "doctor", "report", "run", "schema"}),
+        ("check --config demo", {"completion", "doctor", "report", "run", "schema"}),
+    ],
+)
+def test_a_command_loads_no_other(project, tmp_path, line, others):
+    loaded = modules_of(project, tmp_path, *line.split())
+    assert {f"runtime.commands.{name}" for name in others} & loaded == set()
+
+
+def test_no_garbage_is_looked_for_while_the_command_line_is_loaded(project, tmp_path):
+    code = (
+        "import gc, runtime; looks = lambda: sum(each['collections'] for each in gc.get_stats()); "
+        "before = looks(); import runtime.__main__; print(looks() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(project)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert int(done.stdout) <= 1, done.stderr  # before its first line; with all imports over 20
 
 
 @pytest.mark.parametrize(

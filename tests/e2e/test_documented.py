@@ -25,6 +25,8 @@ ELSEWHERE = {  # commands of minutes, with the tests that run them
     "tools/bench_reference.py": "tests/tools/test_bench_gpu.py",
     "tools/bench_sharing.py": "tests/tools/test_bench_sharing.py",
     "tools/bench_trace.py": "tests/tools/test_bench_trace.py",
+    "tools/kill_matrix.py": "tests/tools/test_kill_matrix.py",
+    "tools/soak.py": "tests/tools/test_soak.py",
     "tools/train_eden.py": "tests/tools/test_train_eden.py",
     "tools/eval_interpolation.py": "tests/tools/test_eval_interpolation.py",
     "tools/make_clip.py": "tests/tools/test_make_clip.py",
@@ -32,6 +34,7 @@ ELSEWHERE = {  # commands of minutes, with the tests that run them
     "tools/profile.sh": "tests/tools/test_profile.py",
 }
 RUN = "20250301-100000-interpolate"
+COMMANDS = [runpipe, *(runpipe.get_command(None, name) for name in runpipe.list_commands(None))]
 NEEDS_GPU = re.compile(r"(single|dual)_gpu")
 
 
@@ -43,8 +46,7 @@ def readme_commands():
 
 def help_commands():
     """Return the examples of every command's help."""
-    commands = [runpipe, *runpipe.commands.values()]
-    lines = [line.strip() for command in commands for line in (command.help or "").splitlines()]
+    lines = [line.strip() for command in COMMANDS for line in (command.help or "").splitlines()]
     return [line.partition("  #")[0] for line in lines if re.match(r"(runpipe |source <)", line)]
 
 
@@ -132,14 +134,14 @@ def test_the_python_of_the_readme_works_as_it_stands_there(home):
     assert (home / "b2.mp4").exists()
 
 
-@pytest.mark.parametrize("command", [runpipe, *runpipe.commands.values()], ids=lambda c: c.name)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
 def test_every_command_has_an_example(command):
     assert re.search(r"^\s*(runpipe |source <)", command.help, re.MULTILINE)
     assert isinstance(command, click.Command)
 
 
 def test_every_option_says_what_it_does_without_it():
-    for command in [runpipe, *runpipe.commands.values()]:
+    for command in COMMANDS:
         for option in command.params:
             if isinstance(option, click.Option) and option.name not in ("help", "version"):
                 text = option.help or ""

@@ -2,11 +2,11 @@ import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from ipc.errors import Closed, ProtocolError
 from ipc.host import HostPool, MappedPool, align
-from ipc.records import PoolAddress
 
 
 @pytest.fixture
@@ -59,8 +59,6 @@ with MappedPool(address, writable=False) as pool:
 
 
 def test_another_process_opens_a_pool_by_its_address(pool, project):
-    import msgspec
-
     with MappedPool(pool.address, writable=True) as owner:
         written = owner.array()
         written[:] = 1
@@ -81,14 +79,26 @@ def test_all_pages_are_there_before_anyone_writes(pool):
 
 
 def test_what_is_no_pool_is_refused(pool, tmp_path):
+    other = msgspec.structs.replace(pool.address, slot_bytes=10)
+    with pytest.raises(ProtocolError, match=r"pool add/0.0@host#1: .* has 16384 bytes, not 40"):
+        MappedPool(other, writable=False)
     with (tmp_path / "file").open("wb") as file:
-        wrong = PoolAddress(
-            name="p", owner="o", num_slots=1, slot_bytes=10, pid=os.getpid(), fd=file.fileno()
-        )
-        with pytest.raises(ProtocolError, match=r"pool p: .* has 0 bytes, not 10"):
-            MappedPool(wrong, writable=False)
-    with pytest.raises(ProtocolError, match="pool p: cannot open"):
+        file.write(bytes(4 * 4096))
+        file.flush()
+        wrong = msgspec.structs.replace(pool.address, fd=file.fileno())
+        with pytest.raises(ProtocolError, match=r"pool add/0.0@host#1: .*/file', no pool"):
+            MappedPool(wrong, writable=True)
+    with pytest.raises(ProtocolError, match=r"pool add/0.0@host#1: cannot open"):
         MappedPool(wrong, writable=False)
+
+
+def test_a_pipe_in_place_of_a_pool_holds_nobody_up(pool):
+    read, write = os.pipe()
+    wrong = msgspec.structs.replace(pool.address, fd=read)
+    with pytest.raises(ProtocolError, match="no pool"):
+        MappedPool(wrong, writable=False)
+    os.close(read)
+    os.close(write)
 
 
 def test_a_pool_with_views_is_not_unmapped_under_them(pool):

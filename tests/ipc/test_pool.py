@@ -104,3 +104,109 @@ def test_whatever_happens_no_slot_is_lost_or_given_twice(steps):
                 del slots[item]
         assert len(set(slots.values())) == len(slots)
         assert pool.stats().free == 3 - len(slots)
+
+
+# --- when a reader is dead ------------------------------------------------------------------------
+
+
+def test_a_reader_that_is_excused_has_let_go_and_may_say_so_later_but_once(pool):
+    slot = pool.lease(10, 0, ["denoise", "decode"])
+    assert pool.excuse(10, 0, {"denoise"}) is False
+    assert pool.free(slot, 10, 0, "denoise") is False, "it had said so before it died"
+    with pytest.raises(ProtocolError, match=r"only \['decode'\] still read it"):
+        pool.free(slot, 10, 0, "denoise")
+    assert pool.free(slot, 10, 0, "decode") is True
+
+
+def test_what_an_excused_reader_says_late_is_not_of_who_has_the_slot_now(pool):
+    slot = pool.lease(10, 0, ["denoise"])
+    assert pool.excuse(10, 0, {"denoise"}) is True
+    assert pool.lease(11, 0, ["denoise"]) == slot
+    assert pool.free(slot, 10, 0, "denoise") is False
+    assert pool.leases() == [(11, 0)]
+    assert pool.free(slot, 11, 0, "denoise") is True
+
+
+def test_only_who_reads_can_be_excused_and_only_of_what_is_leased(pool):
+    assert pool.excuse(10, 0, {"denoise"}) is False
+    slot = pool.lease(10, 0, ["denoise"])
+    assert pool.excuse(10, 0, {"write"}) is False
+    assert pool.excuse(10, 1, {"denoise"}) is False, "it is another attempt"
+    with pytest.raises(ProtocolError, match="only"):
+        pool.free(slot, 10, 0, "write")
+    assert pool.leases() == [(10, 0)]
+
+
+def test_an_excused_slot_is_held_until_it_is_written(pool):
+    slot = pool.lease(10, 0, ["denoise"], writes=["tokens"])
+    assert pool.excuse(10, 0, {"denoise"}) is False
+    assert pool.written(slot, ["tokens"]) is True
+
+
+def test_of_finished_items_everybody_is_excused():
+    pool = SlotPool("p", num_slots=4)
+    slots = {item: pool.lease(item, 0, ["denoise", "write"]) for item in (3, 4, 5, 6)}
+    pool.free(slots[3], 3, 0, "denoise")
+    pool.excuse_finished(4, (6,), window=8)
+    assert pool.leases() == [(4, 0), (5, 0)]
+    assert pool.free(slots[6], 6, 0, "write") is False, "it comes late, and that is all"
+    assert pool.free(slots[3], 3, 0, "write") is False
+    with pytest.raises(ProtocolError, match="nobody holds it"):
+        pool.free(slots[3], 3, 0, "denoise")  # which it had said in time
+
+
+def test_what_was_excused_is_forgotten_when_the_window_has_passed():
+    pool = SlotPool("p", num_slots=2)
+    slot = pool.lease(3, 0, ["denoise"])
+    pool.excuse_finished(4, (), window=8)
+    pool.excuse_finished(11, (), window=8)
+    assert pool.free(slot, 3, 0, "denoise") is False
+    slot = pool.lease(4, 0, ["denoise"])
+    pool.excuse_finished(5, (), window=8)
+    pool.excuse_finished(13, (), window=8)
+    with pytest.raises(ProtocolError, match="nobody holds it"):
+        pool.free(slot, 4, 0, "denoise")
+
+
+def test_giving_up_frees_older_attempts_whoever_holds_them(pool):
+    slot = pool.lease(10, 0, ["denoise"], writes=["tokens"])
+    other = pool.lease(11, 0, ["denoise"])
+    pool.give_up(10, 1)
+    assert pool.leases() == [(11, 0)]
+    assert pool.lease(10, 1, ["denoise"]) == slot
+    pool.give_up(10, 1)
+    assert pool.leases() == [(10, 1), (11, 0)], "this attempt is the one that counts"
+    assert pool.free(other, 11, 0, "denoise") is True
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["lease", "free", "excuse", "give up"]),
+            st.integers(0, 3),
+            st.sampled_from("ab"),
+        ),
+        max_size=60,
+    )
+)
+def test_whoever_dies_no_slot_is_lost_or_given_twice(steps):
+    """`free` is said once by each reader of each attempt, excused before or not."""
+    pool = SlotPool("p", num_slots=3)
+    attempts, slots, said = dict.fromkeys(range(4), 0), {}, set()
+    for what, item, reader in steps:
+        key = (item, attempts[item])
+        if what == "lease" and key not in slots and pool.can_lease(*key):
+            slots[key] = pool.lease(*key, ["a", "b"])
+        elif what == "free" and key in slots and (*key, reader) not in said:
+            pool.free(slots[key], *key, reader)
+            said.add((*key, reader))
+        elif what == "excuse" and key in slots:
+            pool.excuse(*key, {reader})
+        elif what == "give up":
+            attempts[item] += 1
+            pool.give_up(item, attempts[item])
+        held = [pool.slot_of(*lease) for lease in pool.leases()]
+        assert len(set(held)) == len(held) == 3 - pool.stats().free
+    for item, attempt in attempts.items():
+        pool.give_up(item, attempt + 1)
+    assert pool.stats().free == 3

@@ -3,10 +3,16 @@
 import os
 import sys
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 
+from runtime.config import parse_config
+from runtime.errors import StageFailed
 from runtime.host import Gpu, probe_host
+from runtime.journal import Journal
+from runtime.pipeline import Pipeline
+from runtime.stored import load_run_config
 from tests import fake_torch
 from tests.ipc.fake_driver import FakeDriver
 from tests.ipc.fake_gpu import fake_uuid
@@ -78,3 +84,51 @@ def gpu_worker(driver):
     yield make
     for worker in made:
         worker.close()
+
+
+@pytest.fixture
+def early(tmp_path, numbers):
+    """A run on a disk that gets full at item 9 of 25; `again()` goes on with it."""
+    full, log = tmp_path / "full", tmp_path / "log"
+    full.touch()
+    folder = tmp_path / "run"
+
+    def config(*, add="Notes", sink="FullDisk", more=None, **run):
+        sink_options = {"full": str(full), "at": 9}
+        return parse_config(
+            {
+                "pipeline": "fake",
+                "stages": {
+                    "read": {"use": "tests.fakes:Numbers"},
+                    "add": {"use": f"tests.resume_fakes:{add}", "with": {"log": str(log)}},
+                    "write": {"use": f"tests.resume_fakes:{sink}", "with": sink_options},
+                }
+                | (more or {}),
+                "run": run,
+            }
+        )
+
+    def noted():
+        items = [int(line) for line in log.read_text().split()] if log.exists() else []
+        log.unlink(missing_ok=True)
+        return sorted(items)
+
+    def begin(*, inline=True, error=StageFailed, **options):
+        with Pipeline(config(**options), inline=inline) as pipeline, pytest.raises(error):
+            pipeline.run(input=numbers(25), output=tmp_path / "out", run_dir=folder)
+        noted()
+        full.unlink()
+
+    def again(*, inline=True, given=None, **options):
+        with Pipeline(given or load_run_config(folder), inline=inline) as pipeline:
+            return pipeline.resume(folder, **options)
+
+    def durable():
+        with Journal.open(folder / "journal.sqlite") as journal:
+            return list(journal.done(folder))
+
+    return SimpleNamespace(
+        config=config, begin=begin, again=again, noted=noted,
+        durable=durable, folder=folder, full=full,
+        out=tmp_path / "out", journal=folder / "journal.sqlite",
+    )  # fmt: skip

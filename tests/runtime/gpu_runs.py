@@ -40,9 +40,9 @@ def config(placement, width, *, second=None, third=None, first=None, **run):
     return parse_config({"pipeline": "fake", "stages": named, "groups": groups, "run": run})
 
 
-def at(poison, stage, use):
+def at(poison, stage, use, **more):
     """Return `stage` with another class, which does something at item `poison`."""
-    options = {**STAGES[stage]["with"], "poison": poison}
+    options = {**STAGES[stage]["with"], "poison": poison, **more}
     if stage == "third":
         options["reads"] = "b"
     return {"use": f"tests.gpu_fakes:{use}", "with": options}

@@ -16,13 +16,14 @@ from runtime.memory import JobMemory
 from runtime.meter import Meter
 from runtime.path import Identity
 from runtime.trace import Recorder
+from runtime.under_way import Notes
 from runtime.worker_gpu import WorkerGpu
 from stages.base import Stage, TensorSpec
 from tests import fake_torch
 from tests.fakes import Facts, Meta
 from tests.waiting import wait_until
 
-WIDTH, NUM_SLOTS = 64, 8
+WIDTH, NUM_SLOTS, NUM_ITEMS = 64, 8, 100
 NBYTES = align(4 * WIDTH)
 
 
@@ -107,6 +108,7 @@ class GpuWorker:
                 for pool, address in self.pools.items()
                 if not address.gpu
             }
+            self._notes = stack.enter_context(Notes("w/0"))
             self._stack = stack.pop_all()
         self.queue = GpuQueue(self.gpu)
         self._identity, self._after = identity, after
@@ -149,7 +151,7 @@ class GpuWorker:
     def _job(self):
         owned = {"read/0": ("read",), "w/0": tuple(self.hosted), "other/0": tuple(self._after)}
         peers = [
-            Peer(worker=worker, incarnation=0, stages=stages, endpoint="")
+            Peer(worker=worker, incarnation=0, stages=stages, endpoint="ipc://x")
             for worker, stages in (owned | {"write/0": ("write",)}).items()
         ]
         return OpenJob(
@@ -164,8 +166,11 @@ class GpuWorker:
             peers=tuple(peers),
             round_robin=(),
             items_per_segment=2,
-            num_items=NUM_SLOTS,
+            num_items=NUM_ITEMS,
+            window=NUM_SLOTS,
             durable=(),
+            attempts=(),
+            under_way=self._notes.address,
             trace=(),
         )
 

@@ -91,6 +91,7 @@ def test_a_dump_has_every_default_and_loads_as_the_same(here):
         "seed": 7,
         "window": "auto",
         "hang_s": 60.0,
+        "item_limit_s": None,
         "stop_grace_s": 10.0,
         "threads": "auto",
         "trace": True,

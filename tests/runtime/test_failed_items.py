@@ -26,6 +26,7 @@ from runtime.outgoing import SUPERVISOR
 from runtime.plan import make_plan, plan_workers
 from runtime.pools import make_pools
 from runtime.trace import Recorder
+from runtime.under_way import Notes
 from stages.base import Job
 from tests.fakes import Facts
 
@@ -77,14 +78,16 @@ class Network:
         if few_slots:
             pools, places = self.make_small_pools(few_slots, stack)
         else:
-            made = make_pools(self.plan, {w.name: f"{w.name}.0@host#1" for w in workers}, stack)
-            pools = list(made.values())
-            places = {made[pool.owner].name: pool.places for pool in self.plan.pools}
+            made = make_pools(self.plan, {w.name: f"{w.name}.0@host#1" for w in workers})
+            for pool in made.values():
+                stack.callback(pool.close)
+            pools = [pool.address for pool in made.values()]
+            places = {made[pool.owner].address.name: pool.places for pool in self.plan.pools}
         self.ledgers = {worker.name: Ledger() for worker in workers}
         self.workers = {}
         for worker in workers:
             self.workers[worker.name] = JobItems(
-                self.open_job(worker.name, facts, pools, places),
+                self.open_job(worker.name, facts, pools, places, stack),
                 identity={"sender": worker.name, "incarnation": 0},
                 hosted=hosted[worker.name],
                 ledger=self.ledgers[worker.name],
@@ -122,7 +125,7 @@ class Network:
                 places[made.address.name] = (place,)
         return pools, places
 
-    def open_job(self, name, facts, pools, places):
+    def open_job(self, name, facts, pools, places, stack):
         plan = self.plan
         return OpenJob(
             **ME,
@@ -133,13 +136,16 @@ class Network:
             owners={address.name: address.owner for address in pools},
             places=places,
             peers=tuple(
-                Peer(worker=w.name, incarnation=0, stages=w.stages, endpoint="")
+                Peer(worker=w.name, incarnation=0, stages=w.stages, endpoint="ipc://x")
                 for w in plan.workers
             ),
             round_robin=(),
             items_per_segment=plan.items_per_segment,
             num_items=NUM_ITEMS,
+            window=plan.window,
             durable=(),
+            attempts=(),
+            under_way=stack.enter_context(Notes(name)).address,
             trace=(),
         )
 
@@ -159,7 +165,7 @@ class Network:
             self.admit()
 
     def admit(self):
-        for item in self.admission.admit():
+        for item in [one.item for one in self.admission.admit()]:
             given_up = "killed twice" if item % 50 == 49 else ""
             message = ItemAdmitted(**ME, item=item, attempt=0, failed=given_up)
             self.send(SUPERVISOR, self.plan.workers_of("read")[0], message)
@@ -213,5 +219,5 @@ def test_failed_items_hold_nothing_up_and_nothing_is_freed_twice(
             network.run()
             assert sorted(network.durable) == list(range(NUM_ITEMS)), "a slot was kept"
             assert len(network.failed) > NUM_ITEMS / 2, "most were to fail"
-            held = {name: ledger.held(dead="") for name, ledger in network.ledgers.items()}
-            assert not any(held.values()), f"what is finished is held by nobody: {held}"
+            here = {name: ledger.num_here() for name, ledger in network.ledgers.items()}
+            assert not any(here.values()), f"what is finished is nowhere: {here}"

@@ -22,6 +22,7 @@ from runtime.pipeline import Pipeline
 from runtime.plan import plan_workers
 from runtime.report import load_report
 from runtime.run_dir import kept_to_ourselves, make_run_dir
+from tests.striking import never_back
 
 
 def config(**stages):
@@ -68,12 +69,14 @@ def test_what_is_durable_stays_when_the_sink_refuses_to_finish(numbers, tmp_path
     assert report.failures[0].reason == "out.txt: exists already"
 
 
-def test_a_report_counts_units_as_it_counts_items(make_config, numbers, tmp_path):
+def test_a_report_counts_units_as_it_counts_items(make_config, numbers, tmp_path, monkeypatch):
     """A number that was written into a segment that is still open is lost with it."""
-    fails = make_config(add={"use": "KilledAt", "with": {"poison": 7}}, sink={"replicas": 2})
+    monkeypatch.setattr("runtime.restarts.BACK_OFF_S", 0.05)
+    fails = make_config(add=never_back(tmp_path, at=7), sink={"replicas": 2})
     with Pipeline(fails) as pipeline, pytest.raises(WorkerDied):
         run(pipeline, numbers(50), tmp_path)
     report = load_report(tmp_path / "run/report.json")
+    assert 0 < report.items.done < 7
     assert report.units.done == report.items.done
     assert report.units.failed == 0, "what was not reached has not failed"
 
@@ -146,10 +149,10 @@ def test_a_second_ctrl_c_while_workers_are_stopped_leaves_none(
     pipeline = Pipeline(make_config())
     report = run(pipeline, numbers(5), tmp_path)
 
-    def interrupted(self):
+    def interrupted(_workers, _grace_s):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Fleet, "_wait_for_exits", interrupted)
+    monkeypatch.setattr("runtime.stopping._wait_for_exits", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pipeline.close()
     for worker in report.workers:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import runtime.pipeline
-from runtime.errors import PlanError, RunIncomplete, WorkerDied
+from runtime.errors import PlanError, RunIncomplete
 from runtime.pipeline import Pipeline
 from runtime.report import load_report
 from tests.runtime.gpu_runs import (
@@ -83,24 +83,47 @@ def test_an_item_that_raises_is_left_out_and_no_other(gpus, numbers, tmp_path, s
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_worker_ends_the_run_and_holds_nobody_up(gpus, numbers, tmp_path, stage):
+def test_an_item_that_kills_is_left_out_and_holds_nobody_up(gpus, numbers, tmp_path, stage):
     killed = {stage: at(9, stage, "KilledAt")}
     with (
         Pipeline(config("apart on two", gpus.width, hang_s=20.0, **killed)) as pipeline,
-        pytest.raises(WorkerDied, match="SIGKILL"),
+        pytest.raises(RunIncomplete, match=r"on item 9: it killed its worker twice.* SIGKILL"),
     ):
         run(pipeline, numbers(NUM_ITEMS), tmp_path / "p")
+    written = lines(tmp_path / "p")
+    assert [number for number, one in enumerate(written) if "killed" in one] == [9]
+    if stage != "third":  # which is another sum, then
+        assert [w for w in written if w != line(int(w.split("|")[0]), gpus.width)] == [written[9]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["first", "second"])
+@pytest.mark.parametrize("placement", ["around", "apart on two", "replicas of one"])
+def test_a_worker_that_dies_once_comes_back_with_its_pools(
+    gpus, numbers, tmp_path, placement, stage
+):
+    """What lay in its GPU pool is gone, and done again; others hold what lies elsewhere."""
+    dies = at(9, stage, "KilledOnceAt", marks=str(tmp_path))
+    with Pipeline(config(placement, gpus.width, hang_s=20.0, **{stage: dies})) as pipeline:
+        report = run(pipeline, numbers(NUM_ITEMS), tmp_path / "p")
+        second = run(pipeline, numbers(NUM_ITEMS), tmp_path / "next")
+    assert lines(tmp_path / "p") == lines(tmp_path / "next") == expected(gpus.width)
+    restarts = sum(worker.restarts for worker in report.workers)
+    may_do_without = placement == "replicas of one"  # the other one does what is left
+    assert restarts == 1 or (may_do_without and restarts == 0)
+    assert report.items.replayed > 0
+    assert transports(report) == transports(second)
 
 
 def test_a_gpu_that_fails_ends_its_worker_with_the_reason(gpus, numbers, tmp_path):
     breaks = at(9, "second", "BreaksTheGpuAt")
     with (
         Pipeline(config("around", gpus.width, hang_s=20.0, second=breaks)) as pipeline,
-        pytest.raises(WorkerDied, match="second/0"),
+        pytest.raises(RunIncomplete, match=r"on item 9: it killed .* second/0 died \(exit code 1"),
     ):
         run(pipeline, numbers(NUM_ITEMS), tmp_path / "p")
     log = log_of(tmp_path / "p", "second")
-    assert log.index("left open job") < log.rindex("GpuLost"), "what ends it comes last"
+    assert log.rindex("left open job") < log.rindex("GpuLost"), "what ends it comes last"
     assert load_report(tmp_path / "p/run/report.json").status == "failed"
 
 

@@ -147,6 +147,7 @@ def sqlite(path, *statements):
                 path,
                 "CREATE TABLE other AS SELECT payload, checksum FROM rows WHERE id = 2",
                 "UPDATE rows SET (payload, checksum) = (SELECT * FROM other) WHERE id = 3",
+                "DROP TABLE other",
             ),
             "row 3 is damaged: wrong checksum",
         ),

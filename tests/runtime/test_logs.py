@@ -142,3 +142,16 @@ def test_a_terminal_that_stands_still_stops_nobody(tmp_path):
         assert process.stderr.read().startswith(b"runpipe: warning: number=0 ")
     assert time.monotonic() - started < 2 * LAST_LINES_S + 5
     assert len(log_path(tmp_path, "supervisor").read_text().splitlines()) == 3 * MAX_WAITING_LINES
+
+
+def test_a_full_disk_under_the_log_is_said_once_and_ends_nothing(tmp_path, capfd):
+    path = log_path(tmp_path, "supervisor")
+    path.unlink()
+    path.symlink_to("/dev/full")
+    with supervisor_logs(tmp_path):
+        for _line in range(3):
+            logger.warning("died")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines.count("runpipe: warning: died") == 3
+    (said,) = [line for line in lines if line != "runpipe: warning: died"]
+    assert said.endswith("logs/supervisor.log: cannot be written: No space left on device")

@@ -11,6 +11,7 @@ import pytest
 from runtime.errors import RunpipeError
 from runtime.fingerprint import (
     PROJECT,
+    basis,
     code_sha256,
     file_identity,
     fingerprint,
@@ -160,14 +161,21 @@ def test_a_run_is_told_in_one_line(report, line):
 
 
 def make_fingerprint(path, **kwargs):
+    known = basis(
+        config_text="a: 1",
+        settings={"a": 1},
+        source=str(path),
+        output="out.mp4",
+        inputs=[path, "random:0"],
+        seed=kwargs.pop("seed", 0),
+    )
     given = {
-        "config_text": "a: 1",
-        "inputs": [path, "random:0"],
-        "seed": 0,
         "threads": {"encode/0": 1},
+        "devices": {"encode/0": "cpu"},
         "shapes": {"encode.latents": (2, 16)},
+        "work": {"num_items": 3},
     }
-    return fingerprint(**given | kwargs)
+    return fingerprint(known, **given | kwargs)
 
 
 def test_a_fingerprint_survives_json_and_is_the_same_twice(tmp_path):

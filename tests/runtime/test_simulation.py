@@ -71,7 +71,7 @@ class Simulation:
         heapq.heappush(self.events, (when, self.count, action, arguments))
 
     def admit(self):
-        for item in self.admission.admit():
+        for item in [one.item for one in self.admission.admit()]:
             self.queues["read/0"][item] = None
         self.later(lambda: None)
 
@@ -200,7 +200,7 @@ class Around:
         heapq.heappush(self.events, (when, self.count, action, arguments))
 
     def admit(self):
-        for item in self.admission.admit():
+        for item in [one.item for one in self.admission.admit()]:
             self.later(self.queue.add, ("first", item))
 
     def try_start(self, worker):

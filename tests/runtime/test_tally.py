@@ -2,6 +2,7 @@ import pytest
 
 from ipc.messages import ItemFailed, ItemsDurable, ItemWritten
 from ipc.records import ItemAttempt
+from runtime.journal import DoneItems
 from runtime.tally import MAX_FAILURES, Tally
 
 FROM = {"incarnation": 0, "attempt": 0}
@@ -70,3 +71,26 @@ def test_reasons_are_kept_of_the_first_failures_only(tally):
     assert len(tally.failures) == MAX_FAILURES
     assert tally.items_failed == MAX_FAILURES + 5
     assert tally.all_told
+
+
+def test_what_earlier_runs_have_done_counts_as_done():
+    tally = Tally(lambda _durable: None)
+    tally.resume(DoneItems(bytes([1, 1, 0, 1]), {"cuts": 2}, 2, (), 5, {3: "add: ValueError: no"}))
+    assert (tally.items_durable, tally.items_done, tally.items_failed) == (3, 2, 1)
+    assert (tally.units_done, tally.units_durable, tally.counts) == (5, 5, {"cuts": 2})
+    (failure,) = tally.failures
+    assert (failure.item, failure.stage, failure.error) == (3, "add", "ValueError: no")
+    assert tally.all_told
+    tally.wrote(written(2, units=4))
+    assert (tally.units_of(2), tally.why_failed(2)) == (4, "")
+    tally.durable(durable(2))
+    assert (tally.items_durable, tally.units_done, tally.units_durable) == (4, 9, 9)
+
+
+def test_the_journal_knows_better_than_a_count_that_was_interrupted():
+    tally = Tally(lambda _durable: None)
+    before = DoneItems(bytes([1, 1]), {"cuts": 2}, 1, (), 5)
+    tally.resume(before)
+    tally.recount(before, DoneItems(bytes([0, 0, 1]), {"cuts": 1}, 1, (), 2, {2: "add: no"}))
+    assert (tally.items_durable, tally.items_done, tally.units_durable) == (3, 2, 7)
+    assert tally.counts == {"cuts": 3}

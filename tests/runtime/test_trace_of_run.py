@@ -13,6 +13,7 @@ from runtime.errors import RunIncomplete, RunInterrupted, WorkerDied
 from runtime.pipeline import Pipeline
 from runtime.run_trace import RunTrace
 from runtime.tally import Tally
+from tests.striking import never_back
 
 PHASES = {"M", "X", "s", "f", "i"}
 
@@ -177,8 +178,11 @@ def test_a_failed_item_is_marked(make_config, numbers, tmp_path):
     assert failed == [("add", 3)], "the sink has closed its place as it should"
 
 
-def test_a_killed_worker_leaves_all_it_did_and_what_it_died_in(make_config, numbers, tmp_path):
-    config = make_config(add={"use": "KilledAt", "with": {"poison": 17}})
+def test_a_killed_worker_leaves_all_it_did_and_what_it_died_in(
+    make_config, numbers, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("runtime.restarts.BACK_OFF_S", 0.05)
+    config = make_config(add=never_back(tmp_path, at=17))
     with pytest.raises(WorkerDied):
         run(config, numbers(40), tmp_path)
     trace = Trace(tmp_path / "run/trace.json")

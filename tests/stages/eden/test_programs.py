@@ -1,6 +1,7 @@
 """How a captured computation is fed and read, with a CUDA that is pretended: no GPU needed."""
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import pytest
 import torch
@@ -89,6 +90,7 @@ def captured(device=HERE):
     inputs = {"frames": torch.zeros(3), "noise": torch.zeros(3)}
     outputs = {"middle": torch.zeros(3)}
     program = Captured(double, inputs, outputs, device)
+    program.capture()
     program.graph.work = lambda: double(inputs, outputs)
     return program
 
@@ -144,7 +146,7 @@ def test_only_the_call_before_the_capture_compiles(cuda):
     def compute(inputs, outputs):
         cuda.asked.append(f"compute on {cuda.streams[-1]}")
 
-    Captured(compute, {}, {}, HERE, compiling=compiling)
+    Captured(compute, {}, {}, HERE, compiling=compiling).capture()
     assert cuda.asked == [
         "captures waits for main",
         "compile",
@@ -177,3 +179,45 @@ def test_graphs_share_one_pool_as_long_as_one_lives(cuda):
 def test_another_shape_than_prepared_is_refused(cuda, part):
     with pytest.raises(ValueError, match=r"shape \[1\], but prepared for \[3\]"):
         run(captured(), part, frames=(1.0,))
+
+
+def test_several_compile_at_the_same_time_each_by_itself(cuda):
+    """As Triton's mode, of which one can be active in a context."""
+    active = ContextVar("active", default=False)
+
+    @contextmanager
+    def compiling(_device):
+        assert not active.get(), "another one is active"
+        active.set(True)
+        yield
+        cuda.asked.append("compiled")
+        active.set(False)
+
+    seen = []
+    programs = [
+        Captured(lambda _i, _o: seen.append(active.get()), {}, {}, HERE, compiling=compiling)
+        for _ in range(2)
+    ]
+    assert "compiled" not in cuda.asked
+    programs[0].capture()
+    assert cuda.asked.count("compiled") == 1
+    programs[1].wait()
+    programs[1].wait()  # whoever drops it may not know that it has waited
+    assert cuda.asked.count("compiled") == 2
+    assert seen == [True, True, False], "two calls that compile, and one that is captured"
+
+
+def test_a_first_call_that_fails_ends_the_compiling(cuda):
+    @contextmanager
+    def compiling(_device):
+        try:
+            yield
+        finally:
+            cuda.asked.append("compiled")
+
+    def compute(_inputs, _outputs):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError) as kept:  # with all that it holds
+        Captured(compute, {}, {}, HERE, compiling=compiling)
+    assert cuda.asked[-1] == "compiled", kept

@@ -72,3 +72,14 @@ def test_a_segment_whose_encoder_fails_is_closed_and_deleted(tmp_path, opened_si
     with pytest.raises(ValueError, match="it broke"):
         SegmentWriter(tmp_path / "000000.nut", facts, encoding)
     assert not (tmp_path / "000000.part").exists()
+
+
+def test_what_a_killed_writer_left_goes_with_the_segments(tmp_path, opened_sink):
+    sink, source, facts = opened_sink
+    left = tmp_path / "work/segments/000000.part"
+    left.write_bytes(b"half")
+    write_all(sink, source, facts)
+    (tmp_path / "work/segments/000009.part").write_bytes(b"half")
+    sink.finish(range(facts.num_windows))
+    assert os.listdir(tmp_path / "work/segments") == []
+    assert len(shown(tmp_path / "out.mkv")) == 49

@@ -139,7 +139,9 @@ class Restarts:
             one.steps.close()
         self._count_failure(worker, error)
         delay_s = self._back_off_s(worker)
-        self._away[worker] = _Restart(one.plan, time.monotonic() + delay_s, began=one.began)
+        now = time.monotonic()
+        load_s = one.load_s + (now - one.loads_since if one.loads_since else 0.0)
+        self._away[worker] = _Restart(one.plan, now + delay_s, began=one.began, load_s=load_s)
 
     def _count_failure(self, worker: str, error: Exception) -> None:
         self._failures[worker] += 1
@@ -164,7 +166,7 @@ class Restarts:
                 self._fleet.connect(message.sender)
                 one_away.loads_since = time.monotonic()
             if isinstance(message, Prepared):
-                one_away.load_s = time.monotonic() - one_away.loads_since
+                one_away.load_s += time.monotonic() - one_away.loads_since
             self._go_on(one_away, message)
         else:
             return False

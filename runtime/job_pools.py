@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 
 from msgspec.structs import replace
 
@@ -210,16 +209,3 @@ class JobPools:
     def close(self) -> None:
         """Give the memory up. Safe to call twice."""
         self._exit.close()
-
-    def __enter__(self) -> JobPools:
-        """Return the pools."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give the memory up."""
-        self.close()

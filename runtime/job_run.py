@@ -157,7 +157,7 @@ class JobRun:
     # --- items ------------------------------------------------------------------------------------
 
     def run_items(self) -> None:
-        """Admit items until all are finished, and everybody is there.
+        """Admit items until all are finished; who is missing then is not awaited.
 
         Raises:
             StageFailed: the sink raised.

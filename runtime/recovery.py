@@ -26,7 +26,7 @@ from ipc.replay_messages import (
     PeerMet,
     UnmapPools,
 )
-from ipc.setup_messages import SetupFailed
+from ipc.setup_messages import Finish, SetupFailed
 from runtime.account import stage_failed, warn_of_failure
 from runtime.admission import Admission, Admitted
 from runtime.crew import ME
@@ -86,11 +86,6 @@ class Recovery:
         self._deaths: Counter[str] = Counter()  # since an item was finished
         self.spent: dict[str, JobUsage] = {}  # by workers that are dead
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether anything is to be done, or awaited, before all is well again."""
-        return self._restarts.is_busy or bool(self._dropping)
-
     def admitted(self, one: Admitted, worker: str) -> None:
         """Note that an item is on its way to the source's worker."""
         self._sent[one.item] = ItemPlace(
@@ -128,8 +123,8 @@ class Recovery:
         return True
 
     def _lost_by(self, message: AnyMessage) -> AnotherLost | None:
-        """Return who cannot go on, if the message says that."""
-        if isinstance(message, SetupFailed):
+        """Return who cannot go on, if the message says that; a join that fails ends the run."""
+        if isinstance(message, SetupFailed) and message.what != Finish.__name__:
             return AnotherLost(message.sender, setup_failure(message))
         if isinstance(message, PeerMet) and self._restarts.is_refused(message):
             return AnotherLost(message.peer, RunpipeError(message.error))

@@ -74,11 +74,6 @@ class Restarts:
         self._failures: Counter[str] = Counter()  # of starts in a row, by worker
 
     @property
-    def is_busy(self) -> bool:
-        """Whether anybody is missing."""
-        return bool(self._away)
-
-    @property
     def deadline(self) -> float:
         """When `act` has something to do, if no message comes before."""
         due = (one for one in self._away.values() if not one.expects and one.on_gpu is None)

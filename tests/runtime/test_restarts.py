@@ -31,9 +31,9 @@ def test_a_worker_is_started_asked_met_and_only_then_in_the_job(play):
     assert play.sent("add/0") == [], "the sink has not opened its pools"
     play.met("add/0", ["write/0"])
     assert play.sent("add/0") == ["SimpleNamespace"], "it is told to open the job"
-    assert play.restarts.is_busy
+    assert play.restarts.is_away("add/0")
     assert play.tell(JobOpened, "add/0")
-    assert not play.restarts.is_busy
+    assert not play.restarts.is_away("add/0")
     assert play.joined == ["add/0"]
     assert play.in_job == set(NAMES)
 

@@ -25,6 +25,7 @@ from ipc.setup_messages import (
     OpenSource,
     Prepare,
     Prepared,
+    SetupFailed,
     SourceOpened,
     Started,
 )
@@ -118,6 +119,9 @@ class Actor:
                 self.tell(Prepared, size=message.size, prepare_s=0.0)
             case OpenJob():
                 self.open(message)
+            case Finish() if self.fleet.join_fails:
+                how = {"error": "OSError: no room", "traceback": "", "users_mistake": False}
+                self.tell(SetupFailed, what="Finish", stage="write", **how)
             case Finish():
                 self.hosted["write"].stage.finish(range(message.num_items))
                 self.tell(Finished, warnings=())
@@ -160,6 +164,7 @@ class PlayedFleet:
     shares_gpu_memory = False
 
     def __init__(self, config, folder, seed, *, kills):
+        self.join_fails = False
         self.random, self.kills, self.config = random.Random(seed), kills, config
         source = folder / "in"
         source.write_text(str(NUM_ITEMS))
@@ -235,7 +240,8 @@ class PlayedFleet:
             if self.dying and self.random.random() < 0.2:
                 raise WorkerDied(self.dying.pop(0), -9)
             if self.kills and self.actors and self.random.random() < 0.01:
-                self.kill()
+                self.kills -= 1
+                self.kill(self.random.choice(list(self.actors)))
             name = self.random.choice(list(self.actors)) if self.actors else None
             if self.random.random() < 0.5 and name and self.run(name):
                 continue
@@ -270,9 +276,7 @@ class PlayedFleet:
             actor.pulse(message) if receiver[2:] else actor.handle(message)
         return None
 
-    def kill(self):
-        name = self.random.choice(list(self.actors))
-        self.kills -= 1
+    def kill(self, name):
         self.num_killed += 1
         self.die(name)
         self.dying.append(name)

@@ -1,10 +1,11 @@
 """The real supervisor and the real items of workers, which die at random, without processes."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import pytest
 
 from runtime.config import parse_config
+from runtime.errors import StageFailed
 from runtime.job_run import JobRun
 from runtime.run_trace import RunTrace
 from runtime.setup import OpenedJob
@@ -32,6 +33,19 @@ SHAPES = {
 }
 
 
+def job_of(fleet, tally):
+    opened = OpenedJob(
+        job=fleet.job,
+        facts=fleet.facts,
+        item_size=1,
+        unit="numbers",
+        num_units=NUM_ITEMS,
+        broken="",
+        plan=fleet.plan,
+    )
+    return JobRun(fleet.config, fleet, opened, tally, RunTrace(enabled=False), number=1)
+
+
 @pytest.mark.parametrize("seed", [*range(4), *AT_NIGHT])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_whoever_dies_nothing_is_lost_or_done_twice(tmp_path, shape, seed, monkeypatch):
@@ -42,18 +56,8 @@ def test_whoever_dies_nothing_is_lost_or_done_twice(tmp_path, shape, seed, monke
     fleet = PlayedFleet(parse(**SHAPES[shape]), tmp_path, seed, kills=15)
     durable = []
     tally = Tally(lambda told: durable.extend(one.item for one in told.items))
-    opened = OpenedJob(
-        job=fleet.job,
-        facts=fleet.facts,
-        item_size=1,
-        unit="numbers",
-        num_units=NUM_ITEMS,
-        broken="",
-        plan=fleet.plan,
-    )
-    trace = RunTrace(enabled=False)
     kills, fleet.kills = fleet.kills, 0
-    with JobRun(fleet.config, fleet, opened, tally, trace, number=1) as job, ExitStack() as stack:
+    with job_of(fleet, tally) as job, ExitStack() as stack:
         stack.callback(lambda: [one.job.close() for one in fleet.actors.values() if one.job])
         job.open()
         fleet.kills = kills
@@ -69,3 +73,23 @@ def test_whoever_dies_nothing_is_lost_or_done_twice(tmp_path, shape, seed, monke
     lines = (tmp_path / "out").read_text().splitlines()
     assert [line.rpartition(";")[2] for line in lines] == values
     assert fleet.num_killed >= 3
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("seed", range(12))
+def test_whoever_dies_beside_a_join_it_ends_as_it_does(tmp_path, seed, fails):
+    """Its end may be told at any moment, also while the living are asked about the dead."""
+    fleet = PlayedFleet(parse(), tmp_path, seed, kills=0)
+    fleet.join_fails = fails
+    tally = Tally(lambda _told: None)
+    ends = pytest.raises(StageFailed, match="no room") if fails else nullcontext()
+    with job_of(fleet, tally) as job, ExitStack() as stack:
+        stack.callback(lambda: [one.job.close() for one in fleet.actors.values() if one.job])
+        job.open()
+        tally.start(unit="numbers", num_units=NUM_ITEMS, num_items=NUM_ITEMS)
+        job.run_items()
+        fleet.kill("b/0")
+        with ends:
+            job.finish()
+    assert (tmp_path / "out").exists() != fails
+    assert fleet.num_started["write/0"] == 1, "it is well"

@@ -9,32 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PrivateAttr,
-    Strict,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
 from runtime.config_files import CONFIGS, PROJECT, find_config, read_config, shown
-from runtime.config_types import (
-    CountOrAuto,
-    Keywords,
-    Replicas,
-    Require,
-    Seconds,
-    StageName,
-    Text,
-    Use,
-    without_plugins,
-)
+from runtime.config_parts import Part, RunConfig, StageConfig, place
+from runtime.config_types import Keywords, StageName, Text
 from runtime.errors import ConfigError
 from runtime.yaml_text import apply_override, split_override, suggest
 
@@ -51,83 +33,7 @@ __all__ = [
 ]
 
 
-without_plugins()
-
-
-class _Part(BaseModel):
-    # deferred, so that what stands inside of another is built once, with that
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class StageConfig(_Part):
-    """One stage and where its replicas run."""
-
-    use: Use = Field(description="The class, as module:Class.", examples=["stages.eden:Denoise"])
-    gpus: tuple[Annotated[int, Strict(), Field(ge=0)], ...] = Field(
-        default=(), description="One replica for each GPU named here; none: it runs on the CPU."
-    )
-    replicas: Replicas = Field(default=1, description="Workers of a CPU stage.")
-    assign: Literal["least_loaded", "round_robin"] = Field(
-        default="least_loaded", description="Which replica gets the next item."
-    )
-    options: Keywords = Field(
-        default_factory=dict,
-        alias="with",
-        description="Keywords of its constructor; they win over `model` and `video`.",
-    )
-
-    @model_validator(mode="after")
-    def _one_way_to_count(self) -> Self:
-        if self.gpus and self.replicas != 1:
-            raise ValueError(
-                f"gpus = {list(self.gpus)} already means {_replicas(len(self.gpus))}; "
-                "leave `replicas` out, or name a GPU more often"
-            )
-        return self
-
-    @property
-    def num_replicas(self) -> int:
-        """How many workers run this stage."""
-        return len(self.gpus) or self.replicas
-
-
-class RunConfig(_Part):
-    """How to run, whatever the pipeline is."""
-
-    seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = Field(
-        default=0, description="Of all random numbers; the same seed gives the same bytes."
-    )
-    window: CountOrAuto = Field(
-        default="auto", description="Items under way; auto: as many as the plan finds needed."
-    )
-    hang_s: Seconds = Field(
-        default=60.0, description="Seconds without a heartbeat after which a worker is killed."
-    )
-    item_limit_s: Seconds | None = Field(
-        default=None, description="The same for one item; left out, 20 x the slowest, at least 60."
-    )
-    stop_grace_s: Seconds = Field(
-        default=10.0, description="Seconds between asking a worker to stop, SIGTERM and SIGKILL."
-    )
-    threads: CountOrAuto = Field(
-        default="auto", description="Of one stage; auto: the usable cores, shared out."
-    )
-    require: Require = Field(
-        default=None,
-        description="How tensors must get from one GPU worker to another: `cuda` refuses to run "
-        "where GPU memory cannot be shared, `host` always takes host memory; left out, host "
-        "memory is taken where it must be, with a warning.",
-    )
-    trace: Annotated[bool, Strict()] = Field(
-        default=True, description="Write what every worker did and when to trace.json."
-    )
-    strict: Annotated[bool, Strict()] = Field(
-        default=False,
-        description="Refuse to run where the plan had to be bent to fit, as with fewer GPUs.",
-    )
-
-
-class PipelineConfig(_Part):
+class PipelineConfig(Part):
     """A whole pipeline: its stages in data-flow order, the first a source, the last a sink."""
 
     pipeline: Text = Field(
@@ -202,10 +108,10 @@ class PipelineConfig(_Part):
     def _check_alike(self, group: tuple[str, ...]) -> None:
         first, *others = group
         for name in others:
-            if _place(self.stages[name]) != _place(self.stages[first]):
+            if place(self.stages[name]) != place(self.stages[first]):
                 raise ValueError(
                     f"groups: {list(group)} share one worker, but {first} has "
-                    f"{_place(self.stages[first])} and {name} has {_place(self.stages[name])}"
+                    f"{place(self.stages[first])} and {name} has {place(self.stages[name])}"
                 )
 
 
@@ -290,11 +196,3 @@ def _with_weights(keywords: Keywords, folder: Path) -> Keywords:
         if os.path.exists(start / weights):  # False, not an error, for a name that is too long
             return {**keywords, "weights": os.path.normpath(start / weights)}
     return keywords
-
-
-def _place(stage: StageConfig) -> str:
-    return f"gpus {list(stage.gpus)}" if stage.gpus else _replicas(stage.replicas)
-
-
-def _replicas(count: int) -> str:
-    return f"{count} replica{'s' if count != 1 else ''}"

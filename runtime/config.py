@@ -18,6 +18,7 @@ from runtime.config_files import CONFIGS, PROJECT, find_config, read_config, sho
 from runtime.config_parts import Part, RunConfig, StageConfig, place
 from runtime.config_types import Keywords, StageName, Text
 from runtime.errors import ConfigError
+from runtime.section_names import why_no_sections
 from runtime.yaml_text import apply_override, split_override, suggest
 
 __all__ = [
@@ -86,6 +87,12 @@ class PipelineConfig(Part):
             )
         if both := sorted(self.model.keys() & self.video.keys()):
             raise ValueError(f"`{both[0]}` stands in `model` and in `video`; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        if why_not := why_no_sections(self.stages, self.groups):
+            raise ValueError(why_not)
         return self
 
     @model_validator(mode="after")

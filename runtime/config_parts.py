@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
 from runtime.config_types import (
     CountOrAuto,
+    FileName,
     Keywords,
     Replicas,
     Require,
@@ -36,6 +37,12 @@ class StageConfig(Part):
     replicas: Replicas = Field(default=1, description="Workers of a CPU stage.")
     assign: Literal["least_loaded", "round_robin"] = Field(
         default="least_loaded", description="Which replica gets the next item."
+    )
+    output: FileName | None = Field(
+        default=None,
+        description="Of a sink: what it makes, in the folder that the pipeline's `output` names. "
+        "One before the last ends a section: what it has written is durable, and a source follows.",
+        examples=["edits.jsonl"],
     )
     options: Keywords = Field(
         default_factory=dict,

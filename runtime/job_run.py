@@ -14,7 +14,6 @@ from types import TracebackType
 from ipc.messages import AnyMessage, ItemAdmitted, ItemFailed, ItemsDurable, ItemWritten
 from ipc.records import JobUsage
 from ipc.setup_messages import (
-    CloseJob,
     Finish,
     Finished,
     JobClosed,
@@ -30,7 +29,9 @@ from runtime.errors import RunpipeError, WorkerDied, WorkerHung
 from runtime.failures import setup_failure
 from runtime.fleet import Fleet
 from runtime.gpu_use import gpu_free_bytes
+from runtime.job_end import close_job
 from runtime.job_pools import JobPools
+from runtime.neighbours import ALONE, Leading, Neighbours
 from runtime.recovery import Recovery
 from runtime.replay import merged, runs_of
 from runtime.restart import Steps, come_back
@@ -42,7 +43,6 @@ from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
 
-CLOSE_S = 30.0  # how long workers may take to let go of a job
 LATE_S = 2.0  # how much later a message may come than one that it was sent before
 
 
@@ -50,6 +50,7 @@ class JobRun:
     """Owns the memory of one job. Belongs to the supervisor's thread."""
 
     _joined: Finished | None = None
+    _neighbours = ALONE
 
     def __init__(
         self,
@@ -156,14 +157,21 @@ class JobRun:
 
     # --- items ------------------------------------------------------------------------------------
 
-    def run_items(self) -> None:
+    def run_items(self, neighbours: Neighbours = ALONE) -> None:
         """Admit items until all are finished; who is missing then is not awaited.
+
+        Args:
+            neighbours: the sections around this one.
 
         Raises:
             StageFailed: the sink raised.
             RunpipeError: a worker cannot be had back.
             KeyboardInterrupt: what was to be finished is, as `Admission.drain` says.
         """
+        self._neighbours = neighbours
+        if neighbours.before:
+            self.admission.hold_back(self._opened.needs)
+        neighbours.reach(self.admission.oldest)
         while not (self.admission.all_finished or self.admission.is_drained):
             self._surviving(self._go_on)
         self._restarts.abandon(but=self._plan.joiner)
@@ -181,9 +189,18 @@ class JobRun:
     def _go_on(self) -> None:
         if self._is_draining():
             self.admission.drain(self._plan.items_per_segment)
+        if self._neighbours.before:
+            self._look_before(self._neighbours.before)
         self._restarts.act()
         self._admit()
         self._hear_next(self._restarts.deadline)
+
+    def _look_before(self, before: Leading) -> None:
+        """Let in what the section before has made ready; it may have ended early."""
+        is_over = before.is_over  # first: what it counts after that is its last word
+        self.admission.reach(before.count)
+        if is_over and self.admission.waits:
+            self.admission.drain(self._plan.items_per_segment)
 
     def _hear_next(self, deadline: float) -> None:
         if (message := self._fleet.receive(deadline=deadline)) is not None:
@@ -211,6 +228,7 @@ class JobRun:
                     raise RunpipeError(f"{message.sender} says that items are durable: {items}")
                 self._tally.durable(message)
                 self.admission.finish(items)
+                self._neighbours.reach(self.admission.oldest)
                 self._recovery.finished(items)
                 logger.debug("durable items=%s", items)
             case ItemFailed() if message.stage == self._plan.path[-1]:
@@ -255,29 +273,7 @@ class JobRun:
     def close_job(self) -> dict[str, JobClosed]:
         """Have everyone let go of it, and say what it has cost; who dies now is not missed."""
         self._restarts.abandon(but="")
-        closed: dict[str, JobClosed] = {}
-        for worker in sorted(self._in_job):
-            self._fleet.send(worker, CloseJob(**ME))
-        deadline = time.monotonic() + CLOSE_S
-        while waiting := self._in_job - closed.keys():
-            try:
-                message = self._fleet.receive(deadline=deadline)
-            except (WorkerDied, WorkerHung) as error:
-                self._bury_late(error.worker, str(error))
-                continue
-            if isinstance(message, SetupFailed):
-                raise setup_failure(message)
-            if isinstance(message, JobClosed):
-                closed[message.sender] = message
-            elif message is None and time.monotonic() >= deadline:
-                for worker in waiting:
-                    self._bury_late(worker, f"worker {worker} has not closed the job")
-        return closed
-
-    def _bury_late(self, worker: str, why: str) -> None:
-        logger.warning("%s, after its work was done", why)
-        self._fleet.bury(worker)
-        self._in_job.discard(worker)
+        return close_job(self._fleet, self._in_job)
 
     def close(self) -> None:
         """Give the memory up. Safe to call twice."""

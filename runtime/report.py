@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from runtime.atomic import write_atomically
-from runtime.errors import RunpipeError
+from runtime.errors import RunInterrupted, RunpipeError
 from runtime.host import Host
 
 Status = Literal["done", "failed", "interrupted"]
@@ -129,6 +129,13 @@ class Report(_Part, frozen=True):
     config: ConfigReport | None = None
     versions: dict[str, str] = {}
     host: Host | None = None
+
+
+def status_of(error: BaseException | None) -> Status:
+    """Return how a run ended that raised `error`, or nothing."""
+    if error is None:
+        return "done"
+    return "interrupted" if isinstance(error, RunInterrupted) else "failed"
 
 
 def write_report(path: Path, report: Report) -> None:

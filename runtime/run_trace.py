@@ -24,15 +24,18 @@ RESTART = 1 << 25  # between the tracks of two incarnations; past those of copie
 class RunTrace:
     """Owns the memory from `open` to `close`: what a dead worker wrote is there until then."""
 
-    def __init__(self, *, enabled: bool, max_records: int = MAX_RECORDS) -> None:
-        """Begin; the trace's clock is at 0 now.
+    def __init__(
+        self, *, enabled: bool, max_records: int = MAX_RECORDS, began: float | None = None
+    ) -> None:
+        """Begin; the trace's clock is at 0 now, or was at `began`.
 
         Args:
             enabled: else nothing is traced and no file written.
             max_records: of one worker, over all of its incarnations.
+            began: time.monotonic().
         """
         self._enabled, self._max_records = enabled, max_records
-        self._began = time.monotonic()
+        self._began = time.monotonic() if began is None else began
         self._own = Recorder()
         self._pools: dict[str, HostPool] = {}  # of the last incarnation of each worker
         self._earlier: dict[str, list[Traced]] = {}  # of those before it, which are dead

@@ -1,0 +1,47 @@
+"""How everyone lets go of a job whose items are finished."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from ipc.setup_messages import CloseJob, JobClosed, SetupFailed
+from runtime.crew import ME
+from runtime.errors import WorkerDied, WorkerHung
+from runtime.failures import setup_failure
+from runtime.fleet import Fleet
+
+logger = logging.getLogger(__name__)
+
+CLOSE_S = 30.0  # how long workers may take to let go of a job
+
+
+def close_job(fleet: Fleet, in_job: set[str]) -> dict[str, JobClosed]:
+    """Have the workers `in_job` let go of the job, and say what it has cost.
+
+    Who dies now, or does not answer, is buried, and is not missed: it leaves `in_job`.
+    """
+    closed: dict[str, JobClosed] = {}
+    for worker in sorted(in_job):
+        fleet.send(worker, CloseJob(**ME))
+    deadline = time.monotonic() + CLOSE_S
+    while waiting := in_job - closed.keys():
+        try:
+            message = fleet.receive(deadline=deadline)
+        except (WorkerDied, WorkerHung) as error:
+            _bury_late(fleet, in_job, error.worker, str(error))
+            continue
+        if isinstance(message, SetupFailed):
+            raise setup_failure(message)
+        if isinstance(message, JobClosed):
+            closed[message.sender] = message
+        elif message is None and time.monotonic() >= deadline:
+            for worker in waiting:
+                _bury_late(fleet, in_job, worker, f"worker {worker} has not closed the job")
+    return closed
+
+
+def _bury_late(fleet: Fleet, in_job: set[str], worker: str, why: str) -> None:
+    logger.warning("%s, after its work was done", why)
+    fleet.bury(worker)
+    in_job.discard(worker)

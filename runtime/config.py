@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +19,7 @@ from runtime.config_files import CONFIGS, PROJECT, find_config, read_config, sho
 from runtime.config_parts import Part, RunConfig, StageConfig, place
 from runtime.config_types import Keywords, StageName, Text
 from runtime.errors import ConfigError
-from runtime.section_names import why_no_sections
+from runtime.section_names import cut, why_no_sections
 from runtime.yaml_text import apply_override, split_override, suggest
 
 __all__ = [
@@ -49,6 +50,9 @@ class PipelineConfig(Part):
         description="Keywords for the constructors of all stages that have them.",
     )
     video: Keywords = Field(default_factory=dict, description="Likewise, of the video.")
+    samples: Keywords = Field(
+        default_factory=dict, description="Likewise, of a benchmark's samples."
+    )
     stages: Mapping[StageName, StageConfig] = Field(
         description="The stages by name, in data-flow order.",
         examples=[{"read": {"use": "stages.video:ReadVideo"}, "next": {"use": "module:Class"}}],
@@ -75,8 +79,13 @@ class PipelineConfig(Part):
 
     @property
     def defaults(self) -> dict[str, JsonValue]:
-        """`model` and `video` together: defaults for constructor keywords of that name."""
-        return {**self.model, **self.video}
+        """`model`, `video`, `samples` together: defaults for constructor keywords of that name."""
+        return {**self.model, **self.video, **self.samples}
+
+    @property
+    def has_sections(self) -> bool:
+        """Whether the sinks name what they make: so it is run in sections, or is one of them."""
+        return "" not in cut(self.stages)
 
     @model_validator(mode="after")
     def _enough_stages(self) -> Self:
@@ -85,8 +94,10 @@ class PipelineConfig(Part):
                 f"stages = {list(self.stages)}: a pipeline has a source, which is the first "
                 "stage, and a sink, which is the last"
             )
-        if both := sorted(self.model.keys() & self.video.keys()):
-            raise ValueError(f"`{both[0]}` stands in `model` and in `video`; leave one out")
+        parts = {"model": self.model, "video": self.video, "samples": self.samples}
+        for (one, keys), (other, others) in combinations(parts.items(), 2):
+            if both := sorted(keys.keys() & others.keys()):
+                raise ValueError(f"`{both[0]}` stands in `{one}` and in `{other}`; leave one out")
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from runtime.config_types import (
     Replicas,
     Require,
     Seconds,
+    Text,
     Use,
     without_plugins,
 )
@@ -91,6 +92,15 @@ class RunConfig(Part):
         description="How tensors must get from one GPU worker to another: `cuda` refuses to run "
         "where GPU memory cannot be shared, `host` always takes host memory; left out, host "
         "memory is taken where it must be, with a warning.",
+    )
+    only: Text | None = Field(
+        default=None,
+        description="Run this section alone; what is before it is there already.",
+    )
+    residency: Literal["auto", "resident", "phased"] = Field(
+        default="auto",
+        description="Whether the models of all sections are in memory at once, or one section's "
+        "after the other's; auto: at once where they fit.",
     )
     trace: Annotated[bool, Strict()] = Field(
         default=True, description="Write what every worker did and when to trace.json."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -71,6 +71,8 @@ class Neighbours:
     earlier: str = ""  # `work_dir` of the section before, if it runs too
     trace_began: float | None = None  # time.monotonic() of the whole run; None: of this section
     title: str = ""  # of the section, as the trace shows it: ": edits"
+    number: int = 0  # of the section
+    tell_pids: Callable[[Mapping[str, int]], None] = lambda _pids: None  # worker -> process
 
     def reach(self, count: int) -> None:
         """Tell the next section how many leading items of this one are finished."""

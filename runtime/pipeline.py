@@ -220,6 +220,16 @@ class Pipeline:
             setup.describe()
             return setup.open(self._in(folder, job))
 
+    def plans(
+        self,
+        *,
+        run_dir: str | Path,
+        input: str | Path | None = None,  # noqa: A002 - the word people use
+        output: str | Path | None = None,
+    ) -> dict[str, OpenedJob]:
+        """Return what `plan` does, under no name: this pipeline is one section."""
+        return {"": self.plan(run_dir=run_dir, input=input, output=output)}
+
     @contextmanager
     def _stopping_on_failure(self) -> Iterator[None]:
         try:

@@ -47,6 +47,7 @@ class Failure(_Part, frozen=True):
     stage: str = ""
     worker: str = ""
     traceback: str = ""
+    section: str = ""  # of a pipeline in sections: `item` is one of its items
 
 
 class Hang(_Part, frozen=True):
@@ -101,6 +102,15 @@ class ResumedReport(_Part, frozen=True):
     runs: int  # earlier ones, of which this is the end
 
 
+class ResidencyReport(_Part, frozen=True):
+    """How the sections of a pipeline shared the memory of the devices."""
+
+    mode: Literal["resident", "phased"]
+    why: str
+    switches: int = 0  # from one section's models to the next one's
+    switch_s: float = 0.0  # in all, from the end of a section to the first item of the next
+
+
 class Report(_Part, frozen=True):
     """A whole run; one that was resumed has the items of all of it, and the times of the last."""
 
@@ -129,6 +139,8 @@ class Report(_Part, frozen=True):
     config: ConfigReport | None = None
     versions: dict[str, str] = {}
     host: Host | None = None
+    residency: ResidencyReport | None = None  # of a pipeline in sections
+    sections: dict[str, Report] = {}  # likewise; the items above are those of all of them
 
 
 def status_of(error: BaseException | None) -> Status:

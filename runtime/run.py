@@ -252,6 +252,7 @@ class Run:
     def _keep_pids(self, runner: Runner) -> None:
         """Say who is who, for whoever looks at the processes; anew when one of them is another."""
         self._account.pids = pids = dict(runner.pids())
+        self._neighbours.tell_pids(pids)
         write_whole(self._dir / WORKERS, json.dumps(pids, indent=2).encode() + b"\n")
 
     def _keep_usages(self, runner: Runner) -> None:
@@ -261,10 +262,10 @@ class Run:
         """Write what there is of it; a run that cannot is none the worse."""
         pids = self._account.pids
         workers = [(w.name, w.shown_device, pids.get(w.name, 0)) for w in setup.workers]
-        path = self._dir / TRACE
+        path, number = self._dir / TRACE, self._neighbours.number
         try:
             title = f"runpipe {self._config.pipeline}{self._neighbours.title}"
-            self._warn(self._trace.write(path, title, workers))
+            self._warn(self._trace.write(path, title, workers, number=number))
         except (OSError, IpcError) as problem:
             why = getattr(problem, "strerror", None) or problem
             self._warn([f"{path}: cannot be written: {why}"])

@@ -105,7 +105,10 @@ class Setup:
     def _check_defaults(self) -> None:
         """Refuse a keyword of `model:` or `video:` that no stage knows: it would do nothing."""
         known = sorted({keyword for d in self._descriptions for keyword in d.accepts})
-        for section, keywords in (("model", self._config.model), ("video", self._config.video)):
+        config = self._config
+        if config.has_sections:
+            return  # another section's stages may take it
+        for section, keywords in (("model", config.model), ("video", config.video)):
             for key in keywords:
                 if key not in known:
                     hint = key_hint(key, known)

@@ -65,7 +65,8 @@ def check_stages(config: PipelineConfig) -> None:
 
 
 def _check_defaults(config: PipelineConfig, known: set[str]) -> None:
-    for section, keywords in (("model", config.model), ("video", config.video)):
+    parts = {"model": config.model, "video": config.video, "samples": config.samples}
+    for section, keywords in parts.items():
         for key in keywords:
             if key not in known:
                 hint = _hint(key, sorted(known))

@@ -131,6 +131,8 @@ class PipelineConfig(Part):
                     f"groups: {list(group)} share one worker, but {first} has "
                     f"{place(self.stages[first])} and {name} has {place(self.stages[name])}"
                 )
+            if self.stages[name].python != self.stages[first].python:
+                raise ValueError(f"groups: {list(group)} share one worker, but not their `python`")
 
 
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> PipelineConfig:
@@ -189,7 +191,12 @@ def _override(data: Mapping[str, object], override: str) -> Mapping[str, object]
 
 def _resolve(config: PipelineConfig) -> PipelineConfig:
     stages = {
-        name: stage.model_copy(update={"options": _with_weights(stage.options, config.folder)})
+        name: stage.model_copy(
+            update={
+                "options": _with_weights(stage.options, config.folder),
+                "python": stage.python and _interpreter(name, stage.python, config.folder),
+            }
+        )
         for name, stage in config.stages.items()
     }
     return config.model_copy(
@@ -210,7 +217,20 @@ def _with_weights(keywords: Keywords, folder: Path) -> Keywords:
     weights = keywords.get("weights")
     if not isinstance(weights, str) or weights.startswith("random:"):
         return keywords
+    found = _found(weights, folder)
+    return {**keywords, "weights": found} if found else keywords
+
+
+def _found(path: str, folder: Path) -> str:
+    """Return where `path` is, in the order that `_with_weights` says; "" if it is not there."""
     for start in (Path.cwd(), folder, PROJECT):
-        if os.path.exists(start / weights):  # False, not an error, for a name that is too long
-            return {**keywords, "weights": os.path.normpath(start / weights)}
-    return keywords
+        if os.path.exists(start / path):  # False, not an error, for a name that is too long
+            return os.path.normpath(start / path)
+    return ""
+
+
+def _interpreter(stage: str, path: str, folder: Path) -> str:
+    found = _found(path, folder)
+    if not found or not os.access(found, os.X_OK):
+        raise ConfigError(f"stages.{stage}.python: {path}: there is no such program")
+    return found

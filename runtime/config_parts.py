@@ -39,6 +39,12 @@ class StageConfig(Part):
     assign: Literal["least_loaded", "round_robin"] = Field(
         default="least_loaded", description="Which replica gets the next item."
     )
+    python: Text | None = Field(
+        default=None,
+        description="The Python of another environment for this stage's workers, with msgspec, "
+        "pyzmq and numpy in it beside what the stage imports.",
+        examples=["envs/judge/bin/python"],
+    )
     output: FileName | None = Field(
         default=None,
         description="Of a sink: what it makes, in the folder that the pipeline's `output` names. "

@@ -80,7 +80,8 @@ def plan_workers(config: PipelineConfig, host: Host) -> tuple[tuple[WorkerPlan, 
             # would take the cores of the other workers.
             own = 1 if gpu and config.run.threads == "auto" else threads
             name = f"{'+'.join(stages)}/{replica}"
-            workers.append(WorkerPlan(name, stages, gpu, own, _modules(config, stages)))
+            modules, python = _modules(config, stages), stage.python or ""
+            workers.append(WorkerPlan(name, stages, gpu, own, python=python, modules=modules))
     return tuple(workers), warnings
 
 

@@ -53,7 +53,10 @@ def check_stages(config: PipelineConfig) -> None:
         ConfigError: as a run would, which imports the stages and asks them.
     """
     sources = _Sources()
-    taken = {name: _keywords(sources, name, stage.use) for name, stage in config.stages.items()}
+    taken = {
+        name: None if stage.python else _keywords(sources, name, stage.use)  # not to be seen here
+        for name, stage in config.stages.items()
+    }
     for name, stage in config.stages.items():
         known = taken[name]
         for key in stage.options:

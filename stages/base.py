@@ -72,6 +72,8 @@ class Job:
     overwrite: bool = False
     seed: int = 0
     size: int = 0  # the agreed answer of all `prepare`s; 0 = not agreed yet, as configured
+    earlier: str = ""  # work_dir of the section before; "" = there is none in this run
+    run_dir: str = ""  # the whole run's folder; work_dir itself where there is one section
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

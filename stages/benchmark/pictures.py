@@ -94,7 +94,7 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
     """Write a file, whole and synced, under a name that is there only when that is done.
 
     Raises:
-        OSError: the disk is full or broken.
+        OSError: the disk is full or broken; it names the file.
     """
     partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
     try:
@@ -103,9 +103,9 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
-    except OSError:
+    except OSError as error:
         partial.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sync_folder(path: Path) -> None:

@@ -53,7 +53,11 @@ def results_of(
         lost: why whole groups could not even be read.
     """
     tables = rules.aggregate([each.row() for each in every])
-    first = tables[0] if tables else Table(name="all", overall_rule="", groups={}, overall={})
+    first = (
+        tables[0]
+        if tables
+        else Table(name="all", overall_rule="", groups={}, overall={}, samples=())
+    )
     best, worst = _extremes(first, rules.headline)
     return {
         "format": FORMAT,
@@ -70,6 +74,7 @@ def results_of(
                 "overall_rule": table.overall_rule,
                 "categories": {name: _summaries(of) for name, of in table.groups.items()},
                 "overall": _summaries(table.overall),
+                "samples": table.samples,
             }
             for table in tables
         ],

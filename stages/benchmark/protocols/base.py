@@ -54,6 +54,7 @@ class Table:
     overall_rule: str  # how `overall`'s mean is made: "mean over samples"
     groups: Mapping[str, Mapping[str, Summary]]  # group -> metric -> what is to say of it
     overall: Mapping[str, Summary]  # metric -> likewise, over all groups
+    samples: tuple[str, ...]  # ids of those that are in it
 
 
 class Protocol(ABC):

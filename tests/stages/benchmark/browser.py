@@ -88,9 +88,9 @@ class Page:
 def browser(program, folder, *, timeout_s=60):
     """Run Chromium with a new profile in `folder`; yield a page of it."""
     (read_3, write_3), (read_4, write_4) = os.pipe(), os.pipe()
-    # the browser reads commands from its descriptor 3 and answers on 4
+    # it reads commands from its descriptor 3 and answers on 4; sh knows one digit only
     shell = f'exec 3<&{read_3} 4>&{write_4}; exec "$@"'
-    command = ["sh", "-c", shell, "sh", "timeout", str(timeout_s), program, *FLAGS]
+    command = ["bash", "-c", shell, "bash", "timeout", str(timeout_s), program, *FLAGS]
     process = subprocess.Popen(
         [*command, f"--user-data-dir={folder}", "about:blank"],
         pass_fds=(read_3, write_4),

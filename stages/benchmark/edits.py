@@ -49,8 +49,9 @@ class PlacedEdits:
             except UserError as error:
                 self._problems[sample_id] = str(error)
         if not self._sizes:
+            first = next(iter(paths.values()))
             raise UserError(
-                f"{next(iter(paths.values()))}: no edit there, nor of any other sample; edit first, "
+                f"{first}: no edit there, nor of any other sample; edit first, "
                 "or see that protocol, model_name and output are those of the edits"
             )
         self.max_bytes = max(height * width * 3 for height, width in self._sizes.values())

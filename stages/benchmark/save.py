@@ -138,7 +138,8 @@ class SaveEdits(Sink[Flat, SampleFacts, SampleMeta]):
 
     def _check_images(self) -> None:
         """Refuse what a finished run would have to write over."""
-        facts, taken = self._opened(), {}
+        facts = self._opened()
+        taken: dict[Path, str] = {}
         is_done = is_published(Path(facts.job.output), Path(facts.job.work_dir))
         for sample in (one for one in self._items if not one.problem):
             for stored, target in self._files(sample):
@@ -167,6 +168,6 @@ def _check_output(facts: SampleFacts) -> None:
         raise UserError(f"{folder}: may not write there; choose another folder")
     if output.is_dir():
         raise UserError(f"{output}: a folder, where a file is to be; choose another output")
-    if output.exists() and not facts.job.overwrite:
-        if not is_published(output, Path(facts.job.work_dir)):
-            raise UserError(f"{output}: exists already; use --overwrite or another output")
+    is_ours = facts.job.overwrite or is_published(output, Path(facts.job.work_dir))
+    if output.exists() and not is_ours:
+        raise UserError(f"{output}: exists already; use --overwrite or another output")

@@ -32,8 +32,9 @@ class Fields:
     """The fields of one record; notes those that are missing or no text."""
 
     def __init__(self, value: object) -> None:
+        self._is_object = isinstance(value, Mapping)
         self._fields: Mapping[object, object] = value if isinstance(value, Mapping) else {}
-        self._problems = [] if isinstance(value, Mapping) else ["it is no object with fields"]
+        self._problems = [] if self._is_object else ["it is no object with fields"]
 
     @property
     def problem(self) -> str:
@@ -50,7 +51,7 @@ class Fields:
         value = self.optional(*names)
         if value is not None:
             return value
-        if self._fields or not self._problems:
+        if self._is_object:
             self.say(f"no field `{'` or `'.join(names)}`")
         return ""
 

@@ -40,10 +40,14 @@ class SaveScores(Sink[Bytes, GroupFacts, GroupMeta]):
         model_revision: of its weights.
         judge: what judged them.
         judge_revision: of its weights.
-        resize: how an edit was brought to the size at which the judge saw it.
+        resize: the size at which the judge saw an edit: its source's (`source`), its own (`none`),
+            or as the protocol has it (`protocol`).
         steps: of an edit.
         true_cfg_scale: likewise.
         settings: whatever else one must know to do it again; is in the reports.
+
+    Raises:
+        UserError: there is no such protocol, or no such way to resize.
     """
 
     library: ClassVar[Literal["numpy", "torch"]] = "numpy"
@@ -65,12 +69,14 @@ class SaveScores(Sink[Bytes, GroupFacts, GroupMeta]):
         settings: Mapping[str, object] | None = None,
     ) -> None:
         self._rules = protocol_of(protocol)
+        if resize not in ("protocol", "source", "none"):
+            raise UserError(f"resize {resize!r} is unknown; write protocol, source or none")
         self._setting = Setting(
             model=model_name,
             model_revision=model_revision,
             judge=judge,
             judge_revision=judge_revision,
-            resize=resize,
+            resize=self._rules.resize if resize == "protocol" else resize,
             steps=steps,
             true_cfg_scale=true_cfg_scale,
             seed=0,

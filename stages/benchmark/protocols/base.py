@@ -67,6 +67,9 @@ class Protocol(ABC):
     low: ClassVar[float]  # least score
     high: ClassVar[float]  # most
     groups: ClassVar[tuple[str, ...]] = ()  # it knows no others; () = any
+    resize: ClassVar[Literal["source", "none"]] = (
+        "none"  # an edit, to its source's size, for the judge
+    )
     retry_text: str  # the fixed format; follows a question whose answer could not be read
 
     @abstractmethod

@@ -95,6 +95,14 @@ def test_what_one_must_know_to_compare_is_there(tmp_path):
     assert "bootstrap" in metadata["interval"]
 
 
+def test_a_report_says_at_what_size_an_edit_was_shown(tmp_path):
+    for name, options in (("a", {}), ("b", {"protocol": "gedit"}), ("c", {"resize": "source"})):
+        shown = read(save(tmp_path / name, [], **options))["metadata"]["resize"]
+        assert shown == {"a": "none", "b": "source", "c": "source"}[name]
+    with pytest.raises(UserError, match="resize 'half' is unknown; write protocol, source or none"):
+        SaveScores(resize="half")
+
+
 def test_where_nothing_was_scored_there_is_no_mean(tmp_path):
     groups = [group_of((member("a", state="failed", reason="out of memory"), said()))]
     path = save(tmp_path, groups)

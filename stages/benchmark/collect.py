@@ -71,6 +71,7 @@ class CollectEdits(Source[Flat, GroupFacts, GroupMeta]):
         self._categories, self._limit, self._languages = categories, limit, tuple(languages)
         self.warnings: list[str] = []
         self.broken = ""
+        self._has_earlier = False
         self._samples: tuple[Sample, ...] = ()
         self._plan = Plan(groups=(), asked=frozenset())
         self._edits: SavedEdits | PlacedEdits | None = None
@@ -84,6 +85,7 @@ class CollectEdits(Source[Flat, GroupFacts, GroupMeta]):
         found = open_set(job, self._data_format, languages=self._languages, images=self._images)
         asked = asked_for(found.samples, job.input, categories=self._categories, limit=self._limit)
         self._samples, self.broken = found.samples, found.broken
+        self._has_earlier = bool(job.earlier)
         self._plan = make_plan(
             found.samples, asked=asked, area=self._area, group_size=self._group_size
         )
@@ -113,7 +115,8 @@ class CollectEdits(Source[Flat, GroupFacts, GroupMeta]):
     @property
     def needs(self) -> Sequence[int]:
         """For each item how many items of the section before, from the first, it waits for."""
-        return self._plan.needs()
+        needs = self._plan.needs()
+        return needs if self._has_earlier else (0,) * len(needs)
 
     def num_units(self) -> int:
         """Return how many samples are asked for."""

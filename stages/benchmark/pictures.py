@@ -85,12 +85,12 @@ def write_png(path: Path, pixels: Pixels) -> None:
     Raises:
         OSError: the disk is full or broken.
     """
-    with BytesIO() as held:
-        Image.fromarray(pixels).save(held, "png", compress_level=PNG_LEVEL)
-        write_file(path, held.getbuffer())
+    held = BytesIO()
+    Image.fromarray(pixels).save(held, "png", compress_level=PNG_LEVEL)
+    write_file(path, held.getvalue())
 
 
-def write_file(path: Path, content: bytes | memoryview) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write a file, whole and synced, under a name that is there only when that is done.
 
     Raises:

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from stages.base import Item, Job
-from stages.benchmark.facts import edited_size
 
 DATA = Path(__file__).parents[2] / "data" / "benchmark"
 SETS = {
@@ -20,7 +19,7 @@ SETS = {
     "folder": DATA / "folder",
 }
 IMAGES = {"imgedit": str(DATA / "imgedit/singleturn")}  # where they are not beside the set
-AREA = 64 * 64
+AREA = 128 * 128  # of edits: 96x160 of sources of 32x48
 
 
 def png(width=48, height=32, value=0, **how):
@@ -76,14 +75,6 @@ def outputs_of(source, facts):
     return {
         name: np.full(spec.shape, 0xEE, spec.dtype) for name, spec in source.specs(facts).items()
     }
-
-
-def edited(meta, value=77):
-    """Return what an editor makes of a sample: its row, and the meta that goes on."""
-    height, width = edited_size(meta.height, meta.width, AREA)
-    row = np.zeros(AREA * 3 * 2, np.uint8)
-    row[: height * width * 3] = value
-    return row, height, width
 
 
 def item_of(index, meta=None, failed=""):

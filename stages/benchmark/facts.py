@@ -108,6 +108,7 @@ class GroupMeta:
 
     members: tuple[Member, ...]
     replies: tuple[Replies, ...] = ()  # one per member, by the judge
+    judged_at_once: int = 0  # rows in one batch; fewer than the group has, where memory is short
 
 
 def edited_size(height: int, width: int, area: int = EDIT_AREA) -> tuple[int, int]:

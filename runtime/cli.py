@@ -57,7 +57,7 @@ def _print_version(context: click.Context, _option: click.Parameter, is_asked: b
     "--only",
     metavar="SECTION",
     help="Run one section of a pipeline that has several, as --set run.only=SECTION: of "
-    "edit_score, `edits` or `scores`. Default: all.",
+    "edit_score, `edits` or `results`. Default: all.",
 )
 @click.option(
     "--categories",

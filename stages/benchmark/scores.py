@@ -53,7 +53,7 @@ class SaveScores(Sink[Bytes, GroupFacts, GroupMeta]):
     library: ClassVar[Literal["numpy", "torch"]] = "numpy"
     facts_type: ClassVar[type] = GroupFacts
     meta_type: ClassVar[type] = GroupMeta
-    reads: ClassVar[tuple[str, ...]] = ("sources", "edits")
+    reads: ClassVar[tuple[str, ...]] = ("sources", "edits", "judged")
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from runtime.errors import ConfigError, RunIncomplete, RunInterrupted, RunpipeEr
 from runtime.job_paths import check_folders
 from runtime.joined import JoinedLive, JoinedPids, join_traces, joined_report
 from runtime.neighbours import Leading, Neighbours
+from runtime.page import make_page
 from runtime.pipeline import Pipeline
 from runtime.report import Report, load_report, write_report
 from runtime.residency import LoadOrder
@@ -168,7 +169,8 @@ class Chain:
         if isinstance(error, ConfigError) and not live.has_items:
             raise error
         if any(section.pipeline.has_report for section in self._sections):
-            report = self._report(ended, error, live, wall_s=time.monotonic() - began)
+            wall_s = time.monotonic() - began
+            report = self._report(ended, error, live, output=asked.output, wall_s=wall_s)
         elif error is None:  # all was done already
             report = load_report(folder / REPORT)
         if error:
@@ -176,7 +178,13 @@ class Chain:
         return report
 
     def _report(
-        self, ended: Ended, error: BaseException | None, live: JoinedLive, *, wall_s: float
+        self,
+        ended: Ended,
+        error: BaseException | None,
+        live: JoinedLive,
+        *,
+        output: Path,
+        wall_s: float,
     ) -> Report:
         assert self.run_dir is not None
         path, reports = self.run_dir / REPORT, reports_of(self._sections, ended)
@@ -185,6 +193,8 @@ class Chain:
             join_traces(self.run_dir, list(reports))
             write_report(path, report)
             self.has_report = True
+            if self.config.page and (why := make_page(self.config.page, output, self.run_dir)):
+                logger.warning("%s", why)
         except OSError as problem:
             if error is None:
                 why = f"{problem.filename}: cannot be written: {problem.strerror}"

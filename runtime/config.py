@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_valid
 
 from runtime.config_files import CONFIGS, PROJECT, find_config, read_config, shown
 from runtime.config_parts import Part, RunConfig, StageConfig, place
-from runtime.config_types import Keywords, StageName, Text
+from runtime.config_types import Keywords, StageName, Text, Use
 from runtime.errors import ConfigError
 from runtime.section_names import cut, why_no_sections
 from runtime.yaml_text import apply_override, split_override, suggest
@@ -57,6 +57,12 @@ class PipelineConfig(Part):
         description="The stages by name, in data-flow order.",
         examples=[{"read": {"use": "stages.video:ReadVideo"}, "next": {"use": "module:Class"}}],
         json_schema_extra={"minProperties": 2, "additionalProperties": False},
+    )
+    page: Use | None = Field(
+        default=None,
+        description="Of a pipeline in sections: a function of (output folder, run directory) that "
+        "makes a page of a run that has ended.",
+        examples=["stages.benchmark.pages:make_page"],
     )
     groups: tuple[tuple[StageName, ...], ...] = Field(
         default=(), description="Lists of stages that share one worker."

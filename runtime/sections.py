@@ -37,6 +37,7 @@ def output_of(config: PipelineConfig, folder: Path) -> Path:
 def _section(config: PipelineConfig, stages: tuple[str, ...]) -> PipelineConfig:
     return config.model_copy(
         update={
+            "page": None,
             "stages": {name: config.stages[name] for name in stages},
             "groups": tuple(group for group in config.groups if group[0] in stages),
         }

@@ -69,6 +69,28 @@ def write_pages(
     write_file(output, _page(found, parts).encode())
 
 
+def make_page(output: Path, run_dir: Path) -> None:
+    """Write `report.html` beside the results in `output`; nothing, if there are none.
+
+    Args:
+        output: a run's output folder.
+        run_dir: its run directory, with report and trace.
+
+    Raises:
+        UserError, OSError: as `write_pages`.
+    """
+    results = output / "results.json"
+    if results.exists():
+        report, trace = run_dir / "report.json", run_dir / "trace.json"
+        write_pages(
+            results,
+            output / "report.html",
+            run_report=report if report.exists() else None,
+            trace=trace if trace.exists() else None,
+            images=output / "images",
+        )
+
+
 def _page(results: Json, parts: Mapping[str, str]) -> str:
     metadata = results["metadata"]
     title = f"{metadata['model']}: {metadata['protocol']}"

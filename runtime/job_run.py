@@ -33,7 +33,7 @@ from runtime.gpu_use import gpu_free_bytes
 from runtime.job_pools import JobPools
 from runtime.recovery import Recovery
 from runtime.replay import merged, runs_of
-from runtime.restart import Steps, come_back
+from runtime.restart import GpuMemory, Steps, come_back
 from runtime.restarts import Restarts
 from runtime.run_trace import RunTrace
 from runtime.setup import OpenedJob
@@ -149,7 +149,8 @@ class JobRun:
         return merged([(0, oldest), *self._durable, *ahead])
 
     def _steps(self, plan: WorkerPlan) -> Steps:
-        return come_back(plan, self._config, self._opened, self._pools, gpu_free_bytes)
+        memory = GpuMemory(gpu_free_bytes, self._recovery.has_open)
+        return come_back(plan, self._config, self._opened, self._pools, memory)
 
     def _has_joined(self, plan: WorkerPlan) -> None:
         self._tally.restarted(plan.name)

@@ -47,6 +47,7 @@ class Dropping:
     items: tuple[ItemAttempt, ...]
     held: tuple[ItemPlace, ...]
     stages: tuple[str, ...]  # of the dead
+    gone: tuple[PoolPlan, ...]  # of the dead: to be closed before the answer
 
     def free(self, oldest: int, finished: tuple[int, ...]) -> FreeItems:
         """Return what owners are told when all have answered.

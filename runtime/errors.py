@@ -133,6 +133,13 @@ def bounded(text: str, max_chars: int) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def named(error: BaseException) -> str:
+    """Return "ValueError: frame pair has 3 frames", as a message can carry it."""
+    kind = type(error).__name__
+    text = str(error) or ("out of memory" if isinstance(error, MemoryError) else "")
+    return bounded(f"{kind}: {text}" if text else kind, MAX_ERROR_CHARS)
+
+
 def one_line(text: str) -> str:
     """Return `text` as one line that a terminal can show: it quotes what a file may have said."""
     shown = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -14,7 +14,6 @@ from types import TracebackType
 from ipc.messages import AnyMessage, ItemAdmitted, ItemFailed, ItemsDurable, ItemWritten
 from ipc.records import JobUsage
 from ipc.setup_messages import (
-    CloseJob,
     Finish,
     Finished,
     JobClosed,
@@ -24,6 +23,7 @@ from ipc.setup_messages import (
 )
 from runtime.account import stage_failed, warn_of_failure
 from runtime.admission import Admission
+from runtime.closing import close_job
 from runtime.config import PipelineConfig
 from runtime.crew import ME
 from runtime.errors import RunpipeError, WorkerDied, WorkerHung
@@ -32,7 +32,7 @@ from runtime.fleet import Fleet
 from runtime.gpu_use import gpu_free_bytes
 from runtime.job_pools import JobPools
 from runtime.recovery import Recovery
-from runtime.replay import merged, runs_of
+from runtime.replay import AnotherLost, merged, runs_of
 from runtime.restart import GpuMemory, Steps, come_back
 from runtime.restarts import Restarts
 from runtime.run_trace import RunTrace
@@ -42,7 +42,6 @@ from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
 
-CLOSE_S = 30.0  # how long workers may take to let go of a job
 LATE_S = 2.0  # how much later a message may come than one that it was sent before
 
 
@@ -178,6 +177,8 @@ class JobRun:
             act()
         except (WorkerDied, WorkerHung) as error:
             self._recovery.died(error.worker, error)
+        except AnotherLost as lost:
+            self._recovery.died(lost.worker, lost.error)
 
     def _go_on(self) -> None:
         if self._is_draining():
@@ -256,29 +257,7 @@ class JobRun:
     def close_job(self) -> dict[str, JobClosed]:
         """Have everyone let go of it, and say what it has cost; who dies now is not missed."""
         self._restarts.abandon(but="")
-        closed: dict[str, JobClosed] = {}
-        for worker in sorted(self._in_job):
-            self._fleet.send(worker, CloseJob(**ME))
-        deadline = time.monotonic() + CLOSE_S
-        while waiting := self._in_job - closed.keys():
-            try:
-                message = self._fleet.receive(deadline=deadline)
-            except (WorkerDied, WorkerHung) as error:
-                self._bury_late(error.worker, str(error))
-                continue
-            if isinstance(message, SetupFailed):
-                raise setup_failure(message)
-            if isinstance(message, JobClosed):
-                closed[message.sender] = message
-            elif message is None and time.monotonic() >= deadline:
-                for worker in waiting:
-                    self._bury_late(worker, f"worker {worker} has not closed the job")
-        return closed
-
-    def _bury_late(self, worker: str, why: str) -> None:
-        logger.warning("%s, after its work was done", why)
-        self._fleet.bury(worker)
-        self._in_job.discard(worker)
+        return close_job(self._fleet, self._in_job)
 
     def close(self) -> None:
         """Give the memory up. Safe to call twice."""

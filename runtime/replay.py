@@ -67,7 +67,7 @@ class Dropping:
 
 
 class AnotherLost(Exception):
-    """While the living are asked, one of them says that it cannot go on."""
+    """Another worker that is there cannot go on."""
 
     def __init__(self, worker: str, error: Exception) -> None:
         self.worker, self.error = worker, error

@@ -7,7 +7,7 @@ that died are closed. Then nobody can touch the slots of older attempts: their o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ipc.records import ItemAttempt
 from ipc.replay_messages import DropItems, ItemsDropped, UnmapPools
@@ -39,6 +39,7 @@ class Droppings:
         self._in_job, self._restarts = in_job, restarts
         self._waiting: dict[int, Dropping] = {}
         self._asked = 0
+        self._outdated: dict[int, int] = {}  # durable items -> an attempt that will never come
 
     def begin(
         self,
@@ -64,6 +65,39 @@ class Droppings:
             gone=tuple(gone.values()),
         )
         self._ask(dropping, dead, tuple(gone))
+
+    def outdate(self, items: Iterable[ItemAttempt]) -> None:
+        """Have everybody drop newer attempts of items that have become durable in older ones.
+
+        The living hold no item that the sink had, but it may have had it without their knowing, as
+        it died or was late to say so. What is still under way of the item nobody waits for.
+
+        Args:
+            items: as they are durable; not noted as finished yet.
+        """
+        under_way = self._admission.under_way()
+        late = {
+            one.item: under_way[one.item] + 1
+            for one in items
+            if one.attempt < under_way.get(one.item, one.attempt)
+        }
+        if not late:
+            return
+        oldest = self._admission.oldest - 2 * self._plan.window
+        kept = {item: attempt for item, attempt in self._outdated.items() if item >= oldest}
+        self._outdated = kept | late
+        dropping = Dropping(set(self._in_job), _items(late), held=(), stages=(), gone=())
+        self._ask(dropping, (), ())
+
+    @property
+    def outdated(self) -> tuple[ItemAttempt, ...]:
+        """What somebody who opens the job now has to know of it: newer ones may still come."""
+        return _items(self._outdated)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anybody has not answered."""
+        return bool(self._waiting)
 
     def _ask(self, dropping: Dropping, dead: Collection[Dead], pools: tuple[str, ...]) -> None:
         self._asked += 1

@@ -136,7 +136,7 @@ class JobRun:
             num_items=self._plan.num_items,
             window=self._plan.window,
             durable=self._finished(),
-            attempts=self.admission.attempts(),
+            attempts=(*self.admission.attempts(), *self._recovery.droppings.outdated),
             under_way=self._pools.note(plan.name),
             trace=self._trace.open(plan.name, self._pools.name(plan.name, ".trace")),
         )
@@ -148,7 +148,7 @@ class JobRun:
         return merged([(0, oldest), *self._durable, *ahead])
 
     def _steps(self, plan: WorkerPlan) -> Steps:
-        memory = GpuMemory(gpu_free_bytes, self._recovery.has_open)
+        memory = GpuMemory(gpu_free_bytes, self._recovery.droppings.has_open)
         return come_back(plan, self._config, self._opened, self._pools, memory)
 
     def _has_joined(self, plan: WorkerPlan) -> None:
@@ -167,6 +167,8 @@ class JobRun:
         while not (self.admission.all_finished or self.admission.is_drained):
             self._surviving(self._go_on)
         self._restarts.abandon(but=self._plan.joiner)
+        while self._recovery.droppings.is_waiting:  # the next job is to find nothing of this one
+            self._surviving(self._go_on)
         self._hear_the_late()
         if not self.admission.all_finished:
             raise KeyboardInterrupt
@@ -212,8 +214,7 @@ class JobRun:
                 if not set(items) <= set(self.admission.unfinished()):
                     raise RunpipeError(f"{message.sender} says that items are durable: {items}")
                 self._tally.durable(message)
-                self.admission.finish(items)
-                self._recovery.finished(items)
+                self._recovery.finished(message.items)
                 logger.debug("durable items=%s", items)
             case ItemFailed() if message.stage == self._plan.path[-1]:
                 raise stage_failed(message)  # its place in the output stays open

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from ipc.messages import AnyMessage, ItemPassed
-from ipc.records import ItemPlace, JobUsage
+from ipc.records import ItemAttempt, ItemPlace, JobUsage
 from ipc.replay_messages import Held, ItemsDropped, PeerDied, PeerMet
 from ipc.setup_messages import Finish, SetupFailed
 from runtime.account import stage_failed, warn_of_failure
@@ -74,7 +74,7 @@ class Recovery:
         self._admission, self._tally = admission, tally
         self._in_job, self._restarts, self._meanwhile = in_job, restarts, meanwhile
         self._sent: dict[int, ItemPlace] = {}  # items -> where they were admitted
-        self._droppings = Droppings(fleet, pools, plan, admission, in_job=in_job, restarts=restarts)
+        self.droppings = Droppings(fleet, pools, plan, admission, in_job=in_job, restarts=restarts)
         self._asked = 0
         self._deaths: Counter[str] = Counter()  # since an item was finished
         self.spent: dict[str, JobUsage] = {}  # by workers that are dead
@@ -85,17 +85,16 @@ class Recovery:
             item=one.item, attempt=one.attempt, position=0, worker=worker
         )
 
-    def finished(self, items: Sequence[int]) -> None:
+    def finished(self, durable: Sequence[ItemAttempt]) -> None:
         """Note that items are durable."""
         self._deaths.clear()
+        self.droppings.outdate(durable)
+        items = [one.item for one in durable]
+        self._admission.finish(items)
         for item in items:
             self._sent.pop(item, None)
         self._pools.finish(items)
-        self._droppings.unmap()
-
-    def has_open(self, worker: str) -> bool:
-        """Whether anybody may still have a pool open that `worker` had on a GPU and died with."""
-        return self._droppings.has_open(worker)
+        self.droppings.unmap()
 
     def hear(self, message: AnyMessage) -> bool:
         """Take a message about deaths and returns; False if it is none.
@@ -107,7 +106,7 @@ class Recovery:
             case Held():
                 pass  # came too late
             case ItemsDropped():
-                self._droppings.answered(message)
+                self.droppings.answered(message)
             case ItemPassed() if message.stage in self._plan.path:
                 position = self._plan.path.index(message.stage)
                 self._admission.passed(message.item, message.attempt, position)
@@ -149,15 +148,16 @@ class Recovery:
             except AnotherLost as another:
                 worker, error = another.worker, another.error
         gone = {name: pool for one in dead for name, pool in self._pools.gone_with(one).items()}
+        answered = self._in_job & claims.keys()
         toll = take_stock(
-            self._admission.under_way(), claims, self._in_job, self._plan, list(gone.values())
+            self._admission.under_way(), claims, answered, self._plan, list(gone.values())
         )
         for item, position in toll.held.items():  # the dead may not have said so
             self._admission.passed(item, self._admission.attempt(item), position - 1)
         attempts = self._begin_again(toll, dead)
         for name in dead:
             self._pools.retire(name, toll.held, gone)
-        self._droppings.begin(dead.values(), attempts, toll.held, gone)
+        self.droppings.begin(dead.values(), attempts, toll.held, gone)
         for one in dead.values():
             self._have_back(one)
 
@@ -170,7 +170,7 @@ class Recovery:
         self._fleet.bury(worker)
         self._in_job.discard(worker)
         self._restarts.forget(worker, error)
-        self._droppings.forget(worker)
+        self.droppings.forget(worker)
         for item, place in self._sent.items():
             if place.worker == worker:
                 self._sent[item] = replace(place, worker=NOWHERE)

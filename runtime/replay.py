@@ -84,12 +84,13 @@ def take_stock(
     """Return what is lost and what is held.
 
     Of all that is said of an item the furthest is true: those before it may not have heard yet
-    that it went on. Who does not answer holds nothing: in doubt, an item is lost.
+    that it went on. Who does not answer holds nothing: in doubt, an item is lost. Others may say
+    that they have sent it there, but it may have gone on to the dead.
 
     Args:
         under_way: item -> attempt that counts; admitted and not finished.
         claims: of the living, and of the supervisor, which sent items to the source.
-        living: the workers.
+        living: the workers that have answered.
         plan: of the job.
         gone: pools that are no more.
     """

@@ -4,13 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ipc.replay_messages import ItemsDropped
 from ipc.setup_messages import Configured, Load, Loaded, Started
-from runtime.admission import Admission
 from runtime.config import parse_config
-from runtime.droppings import Droppings
 from runtime.host import Gpu
-from runtime.plan_pools import PoolPlan
 from runtime.restart import LOOK_S, MEMORY_S, Ask, GpuMemory, Until, come_back
 from runtime.worker_plan import WorkerPlan
 from tests.runtime.restart_play import Clock
@@ -101,27 +97,3 @@ def test_memory_that_does_not_come_back_is_given_up_with_numbers(clock, caplog):
 
 def test_where_nobody_tells_of_a_gpu_it_loads_at_once(clock):
     assert load_after(clock, Driver(None), room=50 * GIB) == 0
-
-
-def test_a_pool_on_a_gpu_is_open_until_all_who_read_it_have_answered():
-    on_gpu, on_host = PoolPlan("add/0", GPU, 4, 64, ()), PoolPlan("read/0", None, 4, 64, ())
-    sent = []
-    fleet = SimpleNamespace(send=lambda worker, message: sent.append((worker, message)))
-    readers = {"mul/0": [on_gpu], "write/0": []}
-    droppings = Droppings(
-        fleet,
-        SimpleNamespace(finish=lambda items: None, close_unused=tuple),
-        SimpleNamespace(workers=(), pools_of=readers.__getitem__),
-        Admission(num_items=1, window=1),
-        in_job=set(readers),
-        restarts=SimpleNamespace(is_opening=False),
-    )
-    assert not droppings.has_open("add/0")
-    droppings.begin((), {}, {}, {"add/0.0#1@cuda": on_gpu, "read/0.0#1@host": on_host})
-    asked = sent[0][1].asked
-    assert droppings.has_open("add/0")
-    assert not droppings.has_open("read/0"), "its pool takes nothing of a GPU"
-    droppings.answered(ItemsDropped(sender="write/0", incarnation=0, asked=asked))
-    assert droppings.has_open("add/0")
-    droppings.answered(ItemsDropped(sender="mul/0", incarnation=0, asked=asked))
-    assert not droppings.has_open("add/0")

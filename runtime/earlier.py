@@ -91,6 +91,12 @@ class Earlier:
         self.warnings += [f"bytes may differ: {change}" for change in told]
         return True
 
+    def is_whole(self, config: PipelineConfig, opened: OpenedJob, done: DoneItems) -> bool:
+        """Whether all that is to be done is durable: then it has only to be joined."""
+        if self.journal is None or len(done) < opened.plan.num_items:
+            return False
+        return not work_changes(self.before, fingerprint_of(config, opened))
+
     def start_over(self) -> None:
         """Make room for a new journal; the old one is kept beside it."""
         if self.journal is not None:

@@ -82,6 +82,8 @@ class JobRun:
         self.admission = Admission(num_items=plan.num_items, window=plan.window, durable=before)
         self._pools = JobPools(plan, fleet, number)
         self._in_job = {worker.name for worker in plan.workers}
+        if self.admission.all_finished:  # it is only joined; the others may not have loaded
+            self._in_job = {plan.joiner}
         self._restarts = Restarts(
             fleet,
             self._pools,
@@ -115,8 +117,10 @@ class JobRun:
             PlanError: the memory is not there.
             WorkerDied, WorkerHung, StageFailed: nothing has begun.
         """
-        self._pools.make()
-        questions = {worker.name: self._question(worker) for worker in self._plan.workers}
+        if not self.admission.all_finished:
+            self._pools.make()
+        workers = [worker for worker in self._plan.workers if worker.name in self._in_job]
+        questions = {worker.name: self._question(worker) for worker in workers}
         self._fleet.ask(JobOpened, questions)
 
     def _question(self, plan: WorkerPlan) -> OpenJob:

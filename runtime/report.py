@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from runtime.atomic import write_atomically
-from runtime.errors import RunpipeError
+from runtime.errors import RunInterrupted, RunpipeError
 from runtime.host import Host
 
 Status = Literal["done", "failed", "interrupted"]
@@ -169,6 +169,13 @@ def summary_line(report: Report) -> str:
     if report.output and report.status != "interrupted":
         line += f" -> {report.output}"
     return "; ".join([line, *_remarks(report)])
+
+
+def status_of(error: BaseException | None) -> Status:
+    """Return how a run that ended with this error is called."""
+    if error is None:
+        return "done"
+    return "interrupted" if isinstance(error, RunInterrupted) else "failed"
 
 
 def incomplete_text(report: Report) -> str:

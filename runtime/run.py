@@ -29,7 +29,7 @@ from runtime.gpu_use import GpuUse
 from runtime.host import Host
 from runtime.journal import DoneItems, DurableRow, Journal
 from runtime.live import CHECKING, LOADING, PREPARING, RUNNING, STARTING, STOPPING, Live
-from runtime.report import Report, ResumedReport, Status, incomplete_text, write_report
+from runtime.report import Report, ResumedReport, incomplete_text, status_of, write_report
 from runtime.run_dir import WORKERS
 from runtime.run_trace import RunTrace
 from runtime.runner import Runner
@@ -102,10 +102,10 @@ class Run:
             self.forget()
             raise error
         try:
-            report = self._write_report(_status(error), setup, error)
+            report = self._write_report(setup, error)
         except KeyboardInterrupt as late:  # once more: it must be there
             error = error or self._interrupted(late)
-            report = self._write_report(_status(error), setup, error)
+            report = self._write_report(setup, error)
         if error:
             raise error
         return report
@@ -156,13 +156,8 @@ class Run:
         if opened.broken:
             logger.warning("%s", opened.broken)  # now, and not only hours later
         self._warn(opened.plan.warnings)
-        self.live.phase = LOADING
-        with self._trace.step("load"):
-            setup.load()
-        self.live.phase = PREPARING
-        with self._trace.step("prepare"):
-            opened = setup.prepare(opened)
-        self._warn(opened.plan.warnings)
+        if not (self._earlier and self._earlier.is_whole(self._config, opened, done)):
+            opened = self._make_ready(setup, opened)
         done = self._begin_journal(opened, done, stack)
         self._account.gpu_use = GpuUse(w.gpu.uuid for w in opened.plan.workers if w.gpu)
         self.live.phase = RUNNING
@@ -174,6 +169,16 @@ class Run:
             self.tally.recount(done, self._journal.written())
             raise
         self._note_output()
+
+    def _make_ready(self, setup: Setup, opened: OpenedJob) -> OpenedJob:
+        self.live.phase = LOADING
+        with self._trace.step("load"):
+            setup.load()
+        self.live.phase = PREPARING
+        with self._trace.step("prepare"):
+            opened = setup.prepare(opened)
+        self._warn(opened.plan.warnings)
+        return opened
 
     def _store_job(self) -> None:
         """Write down what is asked before anything starts: whatever dies then can be resumed."""
@@ -277,9 +282,10 @@ class Run:
             )
         )
 
-    def _write_report(self, status: Status, setup: Setup, error: BaseException | None) -> Report:
+    def _write_report(self, setup: Setup, error: BaseException | None) -> Report:
         """Write and return the report; if it cannot be written, `error` is the worse news."""
         self.live.phase = STOPPING
+        status = status_of(error)
         report = self._account.report(status, setup, error)
         path = self._dir / REPORT
         try:
@@ -291,9 +297,3 @@ class Run:
             logger.error("no report=%s: %s", path, problem.strerror)
         logger.info("run status=%s wall_s=%.1f report=%s", status, report.wall_s, self._dir)
         return report
-
-
-def _status(error: BaseException | None) -> Status:
-    if error is None:
-        return "done"
-    return "interrupted" if isinstance(error, RunInterrupted) else "failed"

@@ -81,9 +81,7 @@ class JobRun:
         self._plan = plan = opened.plan
         self.admission = Admission(num_items=plan.num_items, window=plan.window, durable=before)
         self._pools = JobPools(plan, fleet, number)
-        self._in_job = {worker.name for worker in plan.workers}
-        if self.admission.all_finished:  # it is only joined; the others may not have loaded
-            self._in_job = {plan.joiner}
+        self._in_job = {plan.joiner} if self.admission.all_finished else {*plan.names}
         self._restarts = Restarts(
             fleet,
             self._pools,
@@ -117,7 +115,7 @@ class JobRun:
             PlanError: the memory is not there.
             WorkerDied, WorkerHung, StageFailed: nothing has begun.
         """
-        if not self.admission.all_finished:
+        if not self.admission.all_finished:  # else it is only joined, and nobody else has loaded
             self._pools.make()
         workers = [worker for worker in self._plan.workers if worker.name in self._in_job]
         questions = {worker.name: self._question(worker) for worker in workers}

@@ -49,6 +49,11 @@ class Plan:
         """Shared host memory of all pools."""
         return sum(pool.nbytes for pool in self.pools if pool.gpu is None)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The workers, by name."""
+        return tuple(worker.name for worker in self.workers)
+
     def pools_of(self, worker: str) -> list[PoolPlan]:
         """Return the pools that `worker` writes or reads."""
         plan = next(plan for plan in self.workers if plan.name == worker)

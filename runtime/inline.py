@@ -22,12 +22,12 @@ from runtime import dispatch
 from runtime.account import item_failed, warn_of_failure
 from runtime.crew import ME, M, Questions
 from runtime.errors import (
-    MAX_ERROR_CHARS,
     MAX_TRACEBACK_CHARS,
     ConfigError,
     RunpipeError,
     StageFailed,
     bounded,
+    named,
 )
 from runtime.files import file_sum
 from runtime.hosted import Hosted, pack_meta
@@ -287,6 +287,6 @@ class _Run:
 
 
 def _failed(worker: str, stage: str, item: int | None, error: Exception) -> StageFailed:
-    reason = bounded(f"{type(error).__name__}: {error}", MAX_ERROR_CHARS)
+    reason = named(error)
     text = bounded("".join(traceback.format_exception(error)), MAX_TRACEBACK_CHARS)
     return StageFailed(worker, stage, item, reason, text)

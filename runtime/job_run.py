@@ -23,18 +23,18 @@ from ipc.setup_messages import (
 )
 from runtime.account import stage_failed, warn_of_failure
 from runtime.admission import Admission
+from runtime.closing import close_job
 from runtime.config import PipelineConfig
 from runtime.crew import ME
 from runtime.errors import RunpipeError, WorkerDied, WorkerHung
 from runtime.failures import setup_failure
 from runtime.fleet import Fleet
 from runtime.gpu_use import gpu_free_bytes
-from runtime.job_end import close_job
 from runtime.job_pools import JobPools
 from runtime.neighbours import ALONE, Leading, Neighbours
 from runtime.recovery import Recovery
-from runtime.replay import merged, runs_of
-from runtime.restart import Steps, come_back
+from runtime.replay import AnotherLost, merged, runs_of
+from runtime.restart import GpuMemory, Steps, come_back
 from runtime.restarts import Restarts
 from runtime.run_trace import RunTrace
 from runtime.setup import OpenedJob
@@ -83,7 +83,7 @@ class JobRun:
         self._plan = plan = opened.plan
         self.admission = Admission(num_items=plan.num_items, window=plan.window, durable=before)
         self._pools = JobPools(plan, fleet, number)
-        self._in_job = {worker.name for worker in plan.workers}
+        self._in_job = {plan.joiner} if self.admission.all_finished else {*plan.names}
         self._restarts = Restarts(
             fleet,
             self._pools,
@@ -117,8 +117,10 @@ class JobRun:
             PlanError: the memory is not there.
             WorkerDied, WorkerHung, StageFailed: nothing has begun.
         """
-        self._pools.make()
-        questions = {worker.name: self._question(worker) for worker in self._plan.workers}
+        if not self.admission.all_finished:  # else it is only joined, and nobody else has loaded
+            self._pools.make()
+        workers = [worker for worker in self._plan.workers if worker.name in self._in_job]
+        questions = {worker.name: self._question(worker) for worker in workers}
         self._fleet.ask(JobOpened, questions)
 
     def _question(self, plan: WorkerPlan) -> OpenJob:
@@ -138,7 +140,7 @@ class JobRun:
             num_items=self._plan.num_items,
             window=self._plan.window,
             durable=self._finished(),
-            attempts=self.admission.attempts(),
+            attempts=(*self.admission.attempts(), *self._recovery.droppings.outdated),
             under_way=self._pools.note(plan.name),
             trace=self._trace.open(plan.name, self._pools.name(plan.name, ".trace")),
         )
@@ -150,7 +152,8 @@ class JobRun:
         return merged([(0, oldest), *self._durable, *ahead])
 
     def _steps(self, plan: WorkerPlan) -> Steps:
-        return come_back(plan, self._config, self._opened, self._pools, gpu_free_bytes)
+        memory = GpuMemory(gpu_free_bytes, self._recovery.droppings.has_open)
+        return come_back(plan, self._config, self._opened, self._pools, memory)
 
     def _has_joined(self, plan: WorkerPlan) -> None:
         self._tally.restarted(plan.name)
@@ -175,6 +178,8 @@ class JobRun:
         while not (self.admission.all_finished or self.admission.is_drained):
             self._surviving(self._go_on)
         self._restarts.abandon(but=self._plan.joiner)
+        while self._recovery.droppings.is_waiting:  # the next job is to find nothing of this one
+            self._surviving(self._go_on)
         self._hear_the_late()
         if not self.admission.all_finished:
             raise KeyboardInterrupt
@@ -185,6 +190,8 @@ class JobRun:
             act()
         except (WorkerDied, WorkerHung) as error:
             self._recovery.died(error.worker, error)
+        except AnotherLost as lost:
+            self._recovery.died(lost.worker, lost.error)
 
     def _go_on(self) -> None:
         if self._is_draining():
@@ -227,9 +234,8 @@ class JobRun:
                 if not set(items) <= set(self.admission.unfinished()):
                     raise RunpipeError(f"{message.sender} says that items are durable: {items}")
                 self._tally.durable(message)
-                self.admission.finish(items)
+                self._recovery.finished(message.items)
                 self._neighbours.reach(self.admission.oldest)
-                self._recovery.finished(items)
                 logger.debug("durable items=%s", items)
             case ItemFailed() if message.stage == self._plan.path[-1]:
                 raise stage_failed(message)  # its place in the output stays open

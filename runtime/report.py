@@ -143,13 +143,6 @@ class Report(_Part, frozen=True):
     sections: dict[str, Report] = {}  # likewise; the items above are those of all of them
 
 
-def status_of(error: BaseException | None) -> Status:
-    """Return how a run ended that raised `error`, or nothing."""
-    if error is None:
-        return "done"
-    return "interrupted" if isinstance(error, RunInterrupted) else "failed"
-
-
 def write_report(path: Path, report: Report) -> None:
     """Write `report` as JSON, whole or not at all.
 
@@ -188,6 +181,13 @@ def summary_line(report: Report) -> str:
     if report.output and report.status != "interrupted":
         line += f" -> {report.output}"
     return "; ".join([line, *_remarks(report)])
+
+
+def status_of(error: BaseException | None) -> Status:
+    """Return how a run that ended with this error is called."""
+    if error is None:
+        return "done"
+    return "interrupted" if isinstance(error, RunInterrupted) else "failed"
 
 
 def incomplete_text(report: Report) -> str:

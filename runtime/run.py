@@ -31,14 +31,7 @@ from runtime.host import Host
 from runtime.journal import DoneItems, DurableRow, Journal
 from runtime.live import CHECKING, LOADING, PREPARING, RUNNING, STARTING, STOPPING, Live
 from runtime.neighbours import ALONE, Neighbours
-from runtime.report import (
-    Report,
-    ResumedReport,
-    Status,
-    incomplete_text,
-    status_of,
-    write_report,
-)
+from runtime.report import Report, ResumedReport, incomplete_text, status_of, write_report
 from runtime.run_dir import WORKERS
 from runtime.run_trace import RunTrace
 from runtime.runner import Runner
@@ -112,10 +105,10 @@ class Run:
             self.forget()
             raise error
         try:
-            report = self._write_report(status_of(error), setup, error)
+            report = self._write_report(setup, error)
         except KeyboardInterrupt as late:  # once more: it must be there
             error = error or self._interrupted(late)
-            report = self._write_report(status_of(error), setup, error)
+            report = self._write_report(setup, error)
         if error:
             raise error
         return report
@@ -166,14 +159,9 @@ class Run:
         if opened.broken:
             logger.warning("%s", opened.broken)  # now, and not only hours later
         self._warn(opened.plan.warnings)
-        self._neighbours.may_load(opened)
-        self.live.phase = LOADING
-        with self._trace.step("load"):
-            setup.load()
-        self.live.phase = PREPARING
-        with self._trace.step("prepare"):
-            opened = setup.prepare(opened)
-        self._warn(opened.plan.warnings)
+        if not (self._earlier and self._earlier.is_whole(self._config, opened, done)):
+            self._neighbours.may_load(opened)
+            opened = self._make_ready(setup, opened)
         done = self._begin_journal(opened, done, stack)
         self._account.gpu_use = GpuUse(w.gpu.uuid for w in opened.plan.workers if w.gpu)
         self.live.phase = RUNNING
@@ -186,6 +174,16 @@ class Run:
             raise
         if self.tally.items_failed < self.tally.num_items:
             note_output(Path(self._job.output), self._dir)
+
+    def _make_ready(self, setup: Setup, opened: OpenedJob) -> OpenedJob:
+        self.live.phase = LOADING
+        with self._trace.step("load"):
+            setup.load()
+        self.live.phase = PREPARING
+        with self._trace.step("prepare"):
+            opened = setup.prepare(opened)
+        self._warn(opened.plan.warnings)
+        return opened
 
     def _store_job(self) -> None:
         """Write down what is asked before anything starts: whatever dies then can be resumed."""
@@ -284,9 +282,10 @@ class Run:
             )
         )
 
-    def _write_report(self, status: Status, setup: Setup, error: BaseException | None) -> Report:
+    def _write_report(self, setup: Setup, error: BaseException | None) -> Report:
         """Write and return the report; if it cannot be written, `error` is the worse news."""
         self.live.phase = STOPPING
+        status = status_of(error)
         report = self._account.report(status, setup, error)
         path = self._dir / REPORT
         try:

@@ -1,4 +1,4 @@
-"""How everyone lets go of a job whose items are finished."""
+"""The end of a job: everyone lets go of it, and says what it has cost."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ CLOSE_S = 30.0  # how long workers may take to let go of a job
 
 
 def close_job(fleet: Fleet, in_job: set[str]) -> dict[str, JobClosed]:
-    """Have the workers `in_job` let go of the job, and say what it has cost.
+    """Have all workers of a job close it; who dies now, or is late, is buried and not missed.
 
-    Who dies now, or does not answer, is buried, and is not missed: it leaves `in_job`.
+    Raises:
+        StageFailed: one has kept what it was lent.
     """
     closed: dict[str, JobClosed] = {}
     for worker in sorted(in_job):
@@ -29,7 +30,7 @@ def close_job(fleet: Fleet, in_job: set[str]) -> dict[str, JobClosed]:
         try:
             message = fleet.receive(deadline=deadline)
         except (WorkerDied, WorkerHung) as error:
-            _bury_late(fleet, in_job, error.worker, str(error))
+            _bury(error.worker, str(error), fleet, in_job)
             continue
         if isinstance(message, SetupFailed):
             raise setup_failure(message)
@@ -37,11 +38,11 @@ def close_job(fleet: Fleet, in_job: set[str]) -> dict[str, JobClosed]:
             closed[message.sender] = message
         elif message is None and time.monotonic() >= deadline:
             for worker in waiting:
-                _bury_late(fleet, in_job, worker, f"worker {worker} has not closed the job")
+                _bury(worker, f"worker {worker} has not closed the job", fleet, in_job)
     return closed
 
 
-def _bury_late(fleet: Fleet, in_job: set[str], worker: str, why: str) -> None:
+def _bury(worker: str, why: str, fleet: Fleet, in_job: set[str]) -> None:
     logger.warning("%s, after its work was done", why)
     fleet.bury(worker)
     in_job.discard(worker)

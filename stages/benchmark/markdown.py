@@ -42,7 +42,7 @@ def _overview(results: Results) -> Iterator[str]:
     counted = results["counts"]
     yield f"- Overall {_safe(headline)}: **{_number(overall.get('mean'))}**{_interval(overall)}"
     yield f"- Samples: {counted['samples']}, of which {counted['scored']} scored; " + ", ".join(
-        f"{counted[state]} {state}" for state in ("failed", "unparsed", "unasked", "lost")
+        f"{counted[state]} {state}" for state in ("failed", "unparsed", "unjudged", "lost")
     )
     for which in ("best", "worst"):
         found = results[f"{which}_category"]

@@ -118,7 +118,7 @@ def _hero(results: Json) -> Markup:
     told = f"95 % interval {number(interval[0])} to {number(interval[1])}" if interval else ""
     badges = "".join(
         f'<li class="badge {state}">{counted[state]} {state}</li>'
-        for state in ("scored", "failed", "unparsed", "unasked", "lost")
+        for state in ("scored", "failed", "unparsed", "unjudged", "lost")
         if counted[state] or state == "scored"
     )
     judge = " ".join(filter(None, (metadata["judge"], metadata["judge_revision"])))

@@ -68,16 +68,7 @@ def results_of(
         "categories": {name: _summaries(of) for name, of in first.groups.items()},
         "best_category": best,
         "worst_category": worst,
-        "tables": [
-            {
-                "name": table.name,
-                "overall_rule": table.overall_rule,
-                "categories": {name: _summaries(of) for name, of in table.groups.items()},
-                "overall": _summaries(table.overall),
-                "samples": table.samples,
-            }
-            for table in tables
-        ],
+        "tables": [_table(each) for each in tables],
         "lost": list(lost),
         "unscored": [
             {"id": each.id, "category": each.group, "state": each.state, "reason": each.reason}
@@ -115,6 +106,16 @@ def _metadata(rules: Protocol, setting: Setting) -> Json:
         "interval": f"{CONFIDENCE:.0%} percentile bootstrap of the mean, "
         f"{RESAMPLES} resamples, PCG64 seed {SEED}",
         **setting.more,
+    }
+
+
+def _table(table: Table) -> Json:
+    return {
+        "name": table.name,
+        "overall_rule": table.overall_rule,
+        "categories": {name: _summaries(of) for name, of in table.groups.items()},
+        "overall": _summaries(table.overall),
+        "samples": table.samples,
     }
 
 

@@ -128,7 +128,7 @@ class SaveScores(Sink[Bytes, GroupFacts, GroupMeta]):
                 counts={
                     "failed edits": told["failed"],
                     "unreadable answers": told["unparsed"],
-                    "unasked samples": told["unasked"],
+                    "unjudged edits": told["unjudged"],
                 },
             )
         )

@@ -10,8 +10,8 @@ from stages.base import UserError
 from stages.benchmark.facts import GroupMeta, Member, Replies
 from stages.benchmark.protocols import Protocol, Row, Scores
 
-State = Literal["scored", "failed", "unparsed", "unasked"]
-STATES: tuple[State, ...] = ("scored", "failed", "unparsed", "unasked")
+State = Literal["scored", "failed", "unparsed", "unjudged"]
+STATES: tuple[State, ...] = ("scored", "failed", "unparsed", "unjudged")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Verdict:
 def verdicts(
     rules: Protocol, meta: GroupMeta, *, model: str, failed: str = ""
 ) -> Iterator[Verdict]:
-    """Yield a verdict for each member of a group.
+    """Yield a verdict for each member of a group that this run was asked for.
 
     Args:
         rules: by which the judge was asked.
@@ -58,7 +58,8 @@ def verdicts(
     silent = Replies(texts=(), retries=(), reason="the judge was not asked")
     replies = meta.replies or (silent,) * len(meta.members)
     for member, said in zip(meta.members, replies, strict=True):
-        yield _verdict(rules, member, said, model=model, failed=failed)
+        if member.state != "unasked":  # a limit left it out; it is here to fill its group
+            yield _verdict(rules, member, said, model=model, failed=failed)
 
 
 def _verdict(rules: Protocol, member: Member, said: Replies, *, model: str, failed: str) -> Verdict:
@@ -69,7 +70,7 @@ def _verdict(rules: Protocol, member: Member, said: Replies, *, model: str, fail
         image = rules.image_path(member.id, group, member.language, model) if is_edited else ""
     except UserError as error:  # a group that the protocol does not know
         group, image = member.group, ""
-        state, reason, scores = "unasked", str(error), None
+        state, reason, scores = "unjudged", str(error), None
     return Verdict(
         id=member.id,
         group=group,
@@ -92,9 +93,9 @@ def _decision(
 ) -> tuple[State, str, Scores | None]:
     """Return state, reason and scores; there are scores only of an edit that was judged."""
     if member.state != "edited":
-        return member.state, member.reason or "there is no edited image", None
+        return "failed", member.reason or "there is no edited image", None
     if failed or said.reason:
-        return "unasked", failed or said.reason, None
+        return "unjudged", failed or said.reason, None
     num_questions = len(rules.questions(member.group, member.language, member.instruction))
     if len(said.texts) != num_questions:
         return "unparsed", f"{len(said.texts)} answers to {num_questions} questions", None

@@ -76,10 +76,10 @@ def put(sink, index, meta, *, failed=""):
     return sink.write(item, pixels_of(), meta)
 
 
-def save(folder, groups, *, num_samples=None, **options):
+def save(folder, groups, **options):
     """Write groups through the sink; return the path of results.json."""
-    total = sum(len(meta.members) for meta in groups) if num_samples is None else num_samples
-    facts = facts_of(folder, total)
+    members = [each for meta in groups for each in meta.members]
+    facts = facts_of(folder, sum(each.state != "unasked" for each in members))
     sink = SaveScores(**{"model_name": "edit", "judge": "tiny judge"} | options)
     sink.open(facts)
     for index, meta in enumerate(groups):

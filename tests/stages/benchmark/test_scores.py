@@ -37,16 +37,15 @@ def test_a_sample_has_scores_or_a_reason_and_is_counted_once(tmp_path):
     assert states == dict.fromkeys(("p1", "p2", "c1", "c4", "e1", "e2"), "scored") | {
         "p3": "unparsed",
         "p4": "failed",
-        "c2": "unasked",
-        "c3": "unasked",
-        "x1": "unasked",
+        "c3": "unjudged",
+        "x1": "unjudged",
     }
     assert results["counts"] == {
-        "samples": 11,
+        "samples": 10,
         "scored": 6,
         "failed": 1,
         "unparsed": 1,
-        "unasked": 3,
+        "unjudged": 2,
         "lost": 0,
     }
     for each in samples.values():
@@ -56,7 +55,14 @@ def test_a_sample_has_scores_or_a_reason_and_is_counted_once(tmp_path):
     assert "also when asked again" in samples["p3"]["reason"]
     assert samples["c3"]["reason"] == "the judge's endpoint timed out after 30 s"
     assert "no category of the protocol origin" in samples["x1"]["reason"]
-    assert {each["id"] for each in results["unscored"]} == {"p3", "p4", "c2", "c3", "x1"}
+    assert {each["id"] for each in results["unscored"]} == {"p3", "p4", "c3", "x1"}
+
+
+def test_what_a_run_was_not_asked_for_is_in_no_report(tmp_path):
+    path = save(tmp_path, mixed_groups())
+    assert not [each for each in read(path)["samples"] if each["id"] == "c2"]
+    assert read(path)["categories"]["causal"]["score"]["nulls"] == 1
+    assert "c2" not in (path.parent / "report.md").read_text()
 
 
 def test_figures_are_of_what_was_scored_alone(tmp_path):
@@ -159,7 +165,7 @@ def test_each_group_is_durable_by_itself_and_counted(tmp_path):
     assert durable[0].counts == {
         "failed edits": 1,
         "unreadable answers": 1,
-        "unasked samples": 2,
+        "unjudged edits": 1,
     }
     assert sink.commit() == []
     assert not (tmp_path / "out" / "results.json").exists()
@@ -169,7 +175,7 @@ def test_reports_do_not_depend_on_grouping_order_or_how_often_they_were_finished
     groups = mixed_groups()
     one, other = tmp_path / "one", tmp_path / "other"
     save(one, groups)
-    facts = facts_of(other, num_samples=11)
+    facts = facts_of(other, num_samples=10)
     first = SaveScores(model_name="edit", judge="tiny judge")
     first.open(facts)
     put(first, 1, groups[1])
@@ -217,7 +223,7 @@ def test_markdown_has_the_shape_of_the_origin_and_nothing_of_others_in_force(tmp
         r"\| physical \| 7\.250 \| 1\.250 \| 7\.250 \| 6\.000 \| 8\.500 \| 2 \| 2 ", text
     )
     assert "- Best category: environmental (8.125)" in text
-    assert "- Samples: 11, of which 6 scored; 1 failed, 1 unparsed, 3 unasked, 0 lost" in text
+    assert "- Samples: 10, of which 6 scored; 1 failed, 1 unparsed, 2 unjudged, 0 lost" in text
     assert "<script" not in text.replace("\\<", "")
     (hostile,) = (line for line in text.splitlines() if line.startswith("| p4"))
     assert len(re.findall(r"(?<!\\)\|", hostile)) == 5  # four cells, whatever the reason says

@@ -30,6 +30,7 @@ ELSEWHERE = {  # commands of minutes, with the tests that run them
     "tools/train_eden.py": "tests/tools/test_train_eden.py",
     "tools/eval_interpolation.py": "tests/tools/test_eval_interpolation.py",
     "tools/make_clip.py": "tests/tools/test_make_clip.py",
+    "tools/make_samples.py": "tests/tools/test_make_samples.py",
     "tools/make_picture.py": "tests/tools/test_make_picture.py",
     "tools/profile.sh": "tests/tools/test_profile.py",
 }

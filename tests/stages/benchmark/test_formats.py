@@ -1,6 +1,5 @@
 """Each format, by a set in the shape in which its publishers give it."""
 
-import json
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ import pytest
 from stages.base import UserError
 from stages.benchmark.formats.choose import FORMATS, format_of
 from stages.benchmark.formats.origin import CATEGORIES, category
-from stages.benchmark.pictures import read_pixels, size_of
+from stages.benchmark.pictures import read_pixels
 from stages.benchmark.read import ReadSamples
 from tests.stages.benchmark.sets import (
     DATA,
@@ -179,23 +178,3 @@ def test_only_those_who_read_parquet_load_pyarrow(tmp_path):
         "assert not {'pyarrow', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True, env={"PYTHONPATH": "."})
-
-
-def test_the_sets_are_what_their_tool_renders(tmp_path, monkeypatch, project):
-    monkeypatch.syspath_prepend(str(project / "tools"))
-    import make_samples
-    from click.testing import CliRunner
-
-    done = CliRunner().invoke(make_samples.main, [str(tmp_path), "--every-format"])
-    assert done.exit_code == 0, done.output
-    assert (tmp_path / "folder/samples.jsonl").read_text() == (
-        SETS["folder"] / "samples.jsonl"
-    ).read_text()
-    for path in sorted(DATA.rglob("*.png")):  # pixels, as bytes depend on zlib
-        assert (read_pixels(path) == read_pixels(tmp_path / path.relative_to(DATA))).all()
-    tiny = project / "configs/edit_score"
-    lines = [json.loads(line) for line in (tiny / "samples.jsonl").read_text().splitlines()]
-    assert {line["group"] for line in lines} == set(CATEGORIES)
-    assert [line["id"] for line in lines] == [one.id for one in make_samples.render()]
-    assert len({size_of(str(tiny / line["image"])) for line in lines}) == 3
-    sys.modules.pop("make_samples")

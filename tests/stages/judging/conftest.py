@@ -1,5 +1,6 @@
 import pytest
 
+from stages.judging import ScoreByUrl
 from stages.vision import make_torchvision_importable
 from tests.stages.judging.groups import serving
 
@@ -31,3 +32,20 @@ def serve():
 
     with ExitStack() as stack:
         yield lambda behave, **kwargs: stack.enter_context(serving(behave, **kwargs))
+
+
+@pytest.fixture
+def judge_at():
+    """Return a function that makes a loaded judge, and closes them all at the end."""
+    made = []
+
+    def make(url, **settings):
+        settings = {"protocol": "origin", "timeout_s": 60.0, "attempts": 2} | settings
+        judge = ScoreByUrl(url=url, **settings)
+        made.append(judge)
+        judge.load("cpu")
+        return judge
+
+    yield make
+    for judge in made:
+        judge.close()

@@ -40,14 +40,14 @@ def pixels_of(size, seed):
 class Group:
     """A group with its tensors: facts, meta and inputs by name."""
 
-    def __init__(self, members, *, rows=None):
+    def __init__(self, members, *, rows=None, max_bytes=200 * 200 * 3):
         rows = rows or len(members)
         self.facts = GroupFacts(
             job=JOB,
             num_samples=len(members),
             group_size=rows,
-            max_source_bytes=200 * 200 * 3,
-            max_edited_bytes=180 * 200 * 3,
+            max_source_bytes=max_bytes,
+            max_edited_bytes=max_bytes,
             max_instruction_bytes=4096,
         )
         self.meta = GroupMeta(members=tuple(members))

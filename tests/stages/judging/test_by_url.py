@@ -10,29 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.base import UserError
-from stages.judging import ScoreByUrl
 from stages.judging.endpoint import MAX_ANSWER_BYTES
 from tests.stages.judging.groups import Group, member, pixels_of, send, send_json
 
 TWO = Group([member(0), member(1, instruction="Let it rain.")])
-
-
-@pytest.fixture
-def judge_at():
-    """Return a function that makes a loaded judge, and closes them all at the end."""
-    made = []
-
-    def make(url, **settings):
-        settings = {"protocol": "origin", "timeout_s": 10.0, "attempts": 2} | settings
-        judge = ScoreByUrl(url=url, **settings)
-        made.append(judge)
-        judge.load("cpu")
-        return judge
-
-    yield make
-    for judge in made:
-        judge.close()
 
 
 def about(request):
@@ -189,17 +170,23 @@ def drip(handler):
         (too_large, f"it sent more than {MAX_ANSWER_BYTES} bytes"),
         (hang_up, "disconnected"),
         (cut_short, "(2 attempts)"),
-        (never_answer, "timed out (ReadTimeout) (2 attempts)"),
-        (drip, "timed out (ReadTimeout) (2 attempts)"),
     ],
 )
 def test_a_broken_answer_leaves_out_its_sample_alone(serve, judge_at, broken, reason):
     server = serve(by_instruction(broken, "Score: 6"))
-    bad, good = TWO.run(judge_at(server.url, timeout_s=0.5)).replies
+    bad, good = TWO.run(judge_at(server.url)).replies
     assert reason in bad.reason
     assert bad.texts == ("",)
     assert good.texts == ("Score: 6",)
     assert not good.reason
+
+
+@pytest.mark.parametrize("broken", [never_answer, drip])
+def test_an_answer_that_does_not_end_in_time_leaves_out_its_sample_alone(serve, judge_at, broken):
+    server = serve(by_instruction(broken, "Score: 6"))
+    bad, good = TWO.run(judge_at(server.url, timeout_s=3.0, attempts=1)).replies
+    assert bad.reason == "timed out (ReadTimeout) (1 attempts)"
+    assert good.texts == ("Score: 6",)
 
 
 def test_only_so_many_questions_are_under_way_at_once(serve, judge_at):
@@ -210,7 +197,7 @@ def test_only_so_many_questions_are_under_way_at_once(serve, judge_at):
         with lock:
             here += 1
             most = max(most, here)
-        together.wait(10.0)  # three at a time there must be, or it breaks
+        together.wait(60.0)  # three at a time there must be, or it breaks
         with lock:
             here -= 1
         return "Score: 5"
@@ -242,65 +229,6 @@ def test_the_token_may_lie_in_a_named_variable(serve, judge_at, monkeypatch):
     assert server.asked[0][1]["Authorization"] == "Bearer s3cret"
     Group([member(0)]).run(judge_at(server.url))
     assert "Authorization" not in server.asked[1][1]
-
-
-def test_a_token_that_is_none_is_a_users_mistake(serve, judge_at, tmp_path):
-    url = serve(lambda *_: "").url
-    odd = tmp_path / "token"
-    odd.write_text("two words\n")
-    with pytest.raises(UserError, match="holds no token") as caught:
-        judge_at(url, token_file=str(odd))
-    assert "two words" not in str(caught.value)
-    with pytest.raises(UserError, match="No such file"):
-        judge_at(url, token_file=str(tmp_path / "none"))
-    with pytest.raises(UserError, match="no such environment variable"):
-        judge_at(url, token_env="RUNPIPE_NO_SUCH_TOKEN")
-    with pytest.raises(UserError, match="only one of them"):
-        judge_at(url, token_env="A", token_file="b")
-
-
-def test_a_server_that_is_not_there_is_a_users_mistake(serve, judge_at):
-    with pytest.raises(UserError, match=r"url http://127\.0\.0\.1:9/v1: cannot be reached"):
-        judge_at("http://127.0.0.1:9/v1")
-
-
-@pytest.mark.parametrize(
-    ("model", "served", "wrong"),
-    [
-        ("", ["a", "b"], "serves a, b; set model"),
-        ("judgee", ["judge"], "did you mean judge?"),
-        ("zzz", ["judge"], "it serves judge"),
-        ("", [], "serves nothing it tells; set model"),
-    ],
-)
-def test_a_model_that_is_not_served_is_a_users_mistake(serve, judge_at, model, served, wrong):
-    with pytest.raises(UserError, match=wrong.replace("?", r"\?")):
-        judge_at(serve(lambda *_: "", models=served).url, model=model)
-
-
-@pytest.mark.parametrize(
-    ("url", "wrong"),
-    [
-        ("127.0.0.1:8000", "write it whole"),
-        ("ftp://host/v1", "write it whole"),
-        ("http://me:pass@host/v1", "has a password in it"),
-        ("http://host/v1?key=1", "leave out what follows the path"),
-        ("http://ho st:x/v1", "url http"),
-    ],
-)
-def test_a_url_that_is_none_is_a_users_mistake(url, wrong):
-    with pytest.raises(UserError, match=wrong) as caught:
-        ScoreByUrl(url=url, protocol="origin")
-    assert "pass@" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"concurrency": 0}, {"attempts": 0}, {"timeout_s": 0.0}, {"resize": "big"}],
-)
-def test_a_setting_out_of_its_range_is_a_users_mistake(settings):
-    with pytest.raises(UserError, match=next(iter(settings))):
-        ScoreByUrl(url="http://host/v1", protocol="origin", **settings)
 
 
 def test_a_proxy_of_the_environment_is_not_taken(serve, judge_at, monkeypatch):

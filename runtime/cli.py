@@ -11,7 +11,9 @@ import json
 import re
 import signal
 import sys
+from collections.abc import Mapping
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +21,9 @@ from runtime.commands.group import Commands, refuse_options_before_command
 from runtime.commands.options import HELP_NAMES, VARIABLE, config_option, set_option
 from runtime.config_files import PROJECT
 from runtime.errors import ConfigError, RunInterrupted, RunpipeError, Terminated
+
+if TYPE_CHECKING:
+    from runtime.commands.run import RunRequest
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2  # 128 + signal when interrupted; click exits with 2
 
@@ -132,26 +137,7 @@ def _print_version(context: click.Context, _option: click.Parameter, is_asked: b
     help="Print the version and exit.",
 )
 @click.pass_context
-def runpipe(
-    context: click.Context,
-    config: str | None,
-    source: str | None,
-    output: str | None,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    only: str | None,
-    categories: tuple[str, ...],
-    limit: int | None,
-    strict: bool,
-    overwrite: bool,
-    dry_run: bool,
-    run_dir: str | None,
-    resume: str | None,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-    verbosity: int,
-) -> None:
+def runpipe(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - click's
     """Run a staged diffusion pipeline: one process per stage, on one host with several GPUs.
 
     \b
@@ -164,52 +150,52 @@ def runpipe(
     if context.invoked_subcommand:
         refuse_options_before_command(context)
         return
-    if why_not := _contradiction(config, resume, run_dir, dry_run, as_json, force):
+    if why_not := _contradiction(options):
         context.fail(why_not)
-    from runtime.commands.run import RunRequest, run_and_print_report, run_and_tell, show_plan
+    from runtime.commands.run import run_and_print_report, run_and_tell, show_plan
+
+    is_dry, as_json = options["dry_run"], options["as_json"]
+    act = show_plan if is_dry else run_and_print_report if as_json else run_and_tell
+    act(_request(options))
+
+
+def _request(options: Mapping[str, Any]) -> RunRequest:
+    from runtime.commands.run import RunRequest
 
     short = {
-        "run.strict": strict or None,
-        "run.seed": seed,
-        "run.only": only,
-        "samples.categories": list(categories) or None,
-        "samples.limit": limit,
+        "run.strict": options["strict"] or None,
+        "run.seed": options["seed"],
+        "run.only": options["only"],
+        "samples.categories": list(options["categories"]) or None,
+        "samples.limit": options["limit"],
     }
     asked = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]
-    request = RunRequest(
-        config=config,
-        overrides=(*overrides, *asked),
-        source=source,
-        output=output,
-        overwrite=overwrite,
-        run_dir=run_dir,
-        resume=resume,
-        force=force,
-        verbosity=verbosity,
-        quiet=quiet,
+    return RunRequest(
+        config=options["config"],
+        overrides=(*options["overrides"], *asked),
+        source=options["source"],
+        output=options["output"],
+        overwrite=options["overwrite"],
+        run_dir=options["run_dir"],
+        resume=options["resume"],
+        force=options["force"],
+        verbosity=options["verbosity"],
+        quiet=options["quiet"],
     )
-    act = show_plan if dry_run else run_and_print_report if as_json else run_and_tell
-    act(request)
 
 
-def _contradiction(
-    config: str | None,
-    resume: str | None,
-    run_dir: str | None,
-    dry_run: bool,
-    as_json: bool,
-    force: bool,
-) -> str:
+def _contradiction(options: Mapping[str, Any]) -> str:
     """Return why these options do not go together; "" = they do."""
-    if config is None and resume is None:
+    is_resumed = options["resume"] is not None
+    if options["config"] is None and not is_resumed:
         return "--config is missing: say what to run, such as `runpipe --config demo`"
-    if dry_run and as_json:
+    if options["dry_run"] and options["as_json"]:
         return "--json prints the report of a run, and --dry-run runs nothing; drop one"
-    if dry_run and resume is not None:
+    if options["dry_run"] and is_resumed:
         return "--dry-run plans a new run, and --resume goes on with one; drop one"
-    if run_dir is not None and resume is not None:
+    if options["run_dir"] is not None and is_resumed:
         return "--resume names the run directory already; drop --run-dir"
-    if force and resume is None:
+    if options["force"] and not is_resumed:
         return "--force goes with --resume; an output is replaced with --overwrite"
     return ""
 

@@ -92,10 +92,10 @@ class RunTrace:
         for name, device, pid in workers:
             every = [*self._earlier.get(name, ()), *self._last(name)]
             num_records = sum(len(records) for _names, records in every)
-            for number, traced in enumerate(every):
-                restart = f", restart {number}" if number else ""
-                is_full = num_records >= self._max_records and number == len(every) - 1
-                tid = pid + number * RESTART
+            for restarts, traced in enumerate(every):
+                restart = f", restart {restarts}" if restarts else ""
+                is_full = num_records >= self._max_records and restarts == len(every) - 1
+                tid = pid + restarts * RESTART
                 tracks.append(Track(f"{name} {device}{restart}", tid, traced, is_full))
         # After all was read: workers that live may have gone on until then.
         arrows = f"item {number}" if number else "item"

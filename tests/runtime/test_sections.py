@@ -77,6 +77,8 @@ def test_sections_overlap_and_the_second_waits_for_what_it_needs(tmp_path):
     last_read = max(event["ts"] for event in runs if event["name"] == "read")
     assert first_sum < last_read
     assert len({event["pid"] for event in runs}) == 2, "a process each, as the trace shows them"
+    arrows = {(event["pid"], event["cat"]) for event in events if event["ph"] in "sf"}
+    assert len(arrows) == len({category for _pid, category in arrows}) == 2, "ids of their own"
     assert set(json.loads((tmp_path / "run/workers.json").read_text())) == {
         "read/0", "add/0", "keep/0", "gather/0", "sum/0", "write/0"
     }  # fmt: skip

@@ -20,7 +20,7 @@ from stages.base import UserError
 from stages.benchmark.pages_charts import histogram, spark, whisker
 from stages.benchmark.pages_run import repeat_part, run_part
 from stages.benchmark.pages_samples import read_previews, samples_part, unscored_part
-from stages.benchmark.pages_text import NONE, Markup, html_of, number, said, section, table
+from stages.benchmark.pages_text import NONE, Markup, number, said, section, table
 from stages.benchmark.pages_timeline import read_lanes, timeline
 from stages.benchmark.pictures import write_file
 from stages.benchmark.results import FORMAT
@@ -125,7 +125,7 @@ def _hero(results: Json) -> Markup:
     mean = overall.get("mean")
     return Markup(
         f'<header class="hero"><div><h1>{said(metadata["model"])}</h1>'
-        f"<p>{said(metadata['protocol'])}, judged by {html_of(judge or None)}; "
+        f"<p>{said(metadata['protocol'])}, judged by {said(judge or 'a judge without a name')}; "
         f"{counted['samples']} samples</p>"
         f'<ul class="counts" aria-label="Samples by state">{badges}</ul></div>'
         f'<div class="big"><strong>{number(mean) if mean is not None else "&ndash;"}</strong>'
@@ -135,10 +135,15 @@ def _hero(results: Json) -> Markup:
 
 
 def _summary(results: Json) -> Markup:
-    metrics = results["metadata"]["metrics"]
-    tables = [
-        _score_table(results, each, metric) for each in results["tables"] for metric in metrics
-    ]
+    headline = results["metadata"]["headline"]
+    tables = []
+    for each in results["tables"]:
+        tables.append(_score_table(results, each, headline))
+        others = [metric for metric in results["metadata"]["metrics"] if metric != headline]
+        if others:
+            shown = "".join(_score_table(results, each, metric) for metric in others)
+            names = said(", ".join(others))
+            tables.append(Markup(f"<details><summary>{names}</summary>{shown}</details>"))
     best, worst = results["best_category"], results["worst_category"]
     told = ""
     if best and worst:

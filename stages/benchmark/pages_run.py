@@ -85,18 +85,23 @@ def work_done(report: Report, edits: Sequence[Report]) -> Iterator[tuple[str, ob
     yield "transformer passes", passes
     if not tflop:
         return
-    yield "work", f"{tflop:,.0f} TFLOP"
+    yield "work", f"{_digits(tflop)} TFLOP"
     editors = [(name, worker) for name, worker in workers_of(report) if _is_editor(worker)]
     busy = sum(worker.get("busy_s", 0.0) for _, worker in editors)
     taken_over = any((part.get("resumed") or {}).get("items") for part in _every(report))
     if taken_over:
         yield "sustained", "not known: a part of the edits is of an earlier run"
     elif busy:
-        yield "sustained while editing", f"{tflop / busy:,.1f} TFLOP/s a worker"
+        yield "sustained while editing", f"{_digits(tflop / busy)} TFLOP/s a worker"
         names = {name for name, _ in editors}
         span = max(sections_of(report)[name].get("run_s", 0.0) for name in names)
         if span:
-            yield "sustained over the section", f"{tflop / span:,.1f} TFLOP/s in all"
+            yield "sustained over the section", f"{_digits(tflop / span)} TFLOP/s in all"
+
+
+def _digits(value: float) -> str:
+    """Return a number with at least three digits that say something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _every(report: Report) -> list[Report]:

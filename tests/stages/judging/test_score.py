@@ -37,6 +37,8 @@ def _loaded(folder, protocol="origin", **settings):
     return judge
 
 
+pytestmark = pytest.mark.slow  # a prompt of bytes has 2500 tokens
+
 FOUR = Group(
     [
         member(0, instruction="Let it rain."),

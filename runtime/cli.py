@@ -7,6 +7,7 @@ it needs when it is called.
 from __future__ import annotations
 
 import gc
+import json
 import re
 import signal
 import sys
@@ -51,6 +52,25 @@ def _print_version(context: click.Context, _option: click.Parameter, is_asked: b
     type=click.IntRange(min=0),
     metavar="N",
     help="Of all random numbers, as --set run.seed=N. Default: the configuration's, else 0.",
+)
+@click.option(
+    "--only",
+    metavar="SECTION",
+    help="Run one section of a pipeline that has several, as --set run.only=SECTION: of "
+    "edit_score, `edits` or `results`. Default: all.",
+)
+@click.option(
+    "--categories",
+    multiple=True,
+    metavar="NAME ...",
+    help="Of a benchmark, only the samples of these, as --set samples.categories=[NAME, ...]. "
+    "Default: all.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of a benchmark, only the first N samples, as --set samples.limit=N. Default: all.",
 )
 @click.option(
     "--strict",
@@ -119,6 +139,9 @@ def runpipe(
     output: str | None,
     overrides: tuple[str, ...],
     seed: int | None,
+    only: str | None,
+    categories: tuple[str, ...],
+    limit: int | None,
     strict: bool,
     overwrite: bool,
     dry_run: bool,
@@ -145,8 +168,14 @@ def runpipe(
         context.fail(why_not)
     from runtime.commands.run import RunRequest, run_and_print_report, run_and_tell, show_plan
 
-    asked = ["run.strict=true"] if strict else []
-    asked += [f"run.seed={seed}"] if seed is not None else []
+    short = {
+        "run.strict": strict or None,
+        "run.seed": seed,
+        "run.only": only,
+        "samples.categories": list(categories) or None,
+        "samples.limit": limit,
+    }
+    asked = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]
     request = RunRequest(
         config=config,
         overrides=(*overrides, *asked),

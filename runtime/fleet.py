@@ -31,6 +31,7 @@ from runtime.process import WorkerProcess, start_process
 from runtime.socket_folder import SocketFolder
 from runtime.stopping import ask_to_stop
 from runtime.vital import Vital
+from runtime.wake import Wake
 from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
@@ -72,9 +73,9 @@ class Fleet:
             self._parent_read, parent_write = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, self._parent_read)
             stack.callback(os.close, parent_write)
-            self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            stack.callback(os.close, self._woken)
-            self._watch.add(self._woken)
+            self._wake = Wake()
+            stack.callback(self._wake.close)
+            self._watch.add(self._wake.fd)
             self._spawner = stack.enter_context(ThreadPoolExecutor(1, "spawner"))
             stack.callback(self._stop_all)
             self._exit = stack.pop_all()
@@ -215,8 +216,8 @@ class Fleet:
                 raise RunpipeError(f"not from a worker: {error}") from error
             self._check_heartbeats()  # only now: a supervisor that was stopped reads first
             dead = self._watch.wait(timeout_s=self._until(deadline))
-            if self._woken in dead:
-                os.eventfd_read(self._woken)
+            if self._wake.fd in dead:
+                self._wake.heard()
                 return None
             if dead:
                 self._wait_for_last_words(dead)
@@ -248,9 +249,9 @@ class Fleet:
         """Return when a silent worker counts as hung; one that imports is silent for long."""
         return worker.heard + (self._hang_s if worker.has_loaded else max(self._hang_s, START_S))
 
-    def wake(self) -> None:
-        """Have `receive` return soon. From any thread, or a signal's handler."""
-        os.eventfd_write(self._woken, 1)
+    def wake(self, why: KeyboardInterrupt | None = None) -> None:
+        """Have `receive` return soon, or raise `why`. From any thread, or a signal's handler."""
+        self._wake.call(why)
 
     # --- stopping ---
 

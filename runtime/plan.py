@@ -14,7 +14,7 @@ from ipc.records import StageDescription, StageMemory, StageTensor
 from runtime.config import PipelineConfig
 from runtime.errors import ConfigError, PlanError
 from runtime.host import Gpu, Host
-from runtime.plan_memory import DeviceMemory, check_memory, plan_memory
+from runtime.plan_memory import DeviceMemory, check_memory, plan_memory, room_to_return
 from runtime.plan_pools import (
     LinkPlan,
     PoolPlan,
@@ -42,11 +42,17 @@ class Plan:
     links: tuple[LinkPlan, ...]
     warnings: tuple[str, ...]  # `fallbacks` too
     fallbacks: tuple[str, ...]  # pairs of workers that take host memory since their GPUs must
+    room: Mapping[str, int]  # GPU worker -> bytes that are free there before it loads once more
 
     @property
     def pool_bytes(self) -> int:
         """Shared host memory of all pools."""
         return sum(pool.nbytes for pool in self.pools if pool.gpu is None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The workers, by name."""
+        return tuple(worker.name for worker in self.workers)
 
     def pools_of(self, worker: str) -> list[PoolPlan]:
         """Return the pools that `worker` writes or reads."""
@@ -80,7 +86,8 @@ def plan_workers(config: PipelineConfig, host: Host) -> tuple[tuple[WorkerPlan, 
             # would take the cores of the other workers.
             own = 1 if gpu and config.run.threads == "auto" else threads
             name = f"{'+'.join(stages)}/{replica}"
-            workers.append(WorkerPlan(name, stages, gpu, own, _modules(config, stages)))
+            modules, python = _modules(config, stages), stage.python or ""
+            workers.append(WorkerPlan(name, stages, gpu, own, python=python, modules=modules))
     return tuple(workers), warnings
 
 
@@ -165,6 +172,7 @@ def make_plan(
         links=plan_links(path, workers, pools, reach),
         warnings=(*warnings, *fallen),
         fallbacks=fallen,
+        room=room_to_return(workers, memory, pools, staging),
     )
     _check_links(plan, stages)
     if config.run.require == "cuda":

@@ -20,6 +20,7 @@ from runtime.crew import ME
 from runtime.errors import RunpipeError
 from runtime.fleet import Fleet
 from runtime.job_pools import JobPools
+from runtime.replay import AnotherLost
 from runtime.restart import Ask, Steps
 from runtime.worker_plan import WorkerPlan
 
@@ -187,6 +188,7 @@ class Restarts:
         """Do what is due: start processes, go on after a pause, bring one in.
 
         Raises:
+            AnotherLost: one that the others know cannot open the job.
             RunpipeError: a worker failed too often.
         """
         now = time.monotonic()
@@ -236,7 +238,11 @@ class Restarts:
             for worker in sorted(one.unmet):
                 self._introduce(one.plan, worker)
         if not one.unmet:
-            self._fleet.send(name, self._job_question(one.plan))
+            try:
+                question = self._job_question(one.plan)
+            except RunpipeError as error:  # the others know of it: to them it dies
+                raise AnotherLost(name, error) from error
+            self._fleet.send(name, question)
             one.expects = JobOpened
 
     def _introduce(self, plan: WorkerPlan, to: str) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ipc.messages import Heartbeat
 from ipc.records import JobUsage
+from runtime.neighbours import ALONE, Neighbours
 from runtime.run_trace import RunTrace
 from runtime.setup import OpenedJob
 from runtime.tally import Tally
@@ -28,7 +29,12 @@ class Runner(Protocol):
         """Return what the last job has cost each worker, as far as that is known."""
 
     def run(
-        self, opened: OpenedJob, tally: Tally, trace: RunTrace, durable: Collection[int] = ()
+        self,
+        opened: OpenedJob,
+        tally: Tally,
+        trace: RunTrace,
+        durable: Collection[int] = (),
+        neighbours: Neighbours = ALONE,
     ) -> list[str]:
         """Run all items but the `durable` ones; return what the sink warns of.
 

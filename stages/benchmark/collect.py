@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -38,6 +40,7 @@ class CollectEdits(Source[Flat, GroupFacts, GroupMeta]):
         protocol: whose layout it is, as for `SaveEdits`.
         model_name: what the editor is called there, likewise.
         group_size: samples that are judged together.
+        threads: that decode the images of a group.
         data_format: this and all others as for `ReadSamples`, and the same as there.
         categories: likewise.
         limit: likewise.
@@ -58,6 +61,7 @@ class CollectEdits(Source[Flat, GroupFacts, GroupMeta]):
         protocol: str = "origin",
         model_name: str = "edits",
         group_size: int = 8,
+        threads: int = 4,
         data_format: str = "auto",
         categories: Sequence[str] = (),
         limit: int = 0,
@@ -65,13 +69,16 @@ class CollectEdits(Source[Flat, GroupFacts, GroupMeta]):
         images: str = "",
         area: int = EDIT_AREA,
     ) -> None:
+        if threads < 1:
+            raise UserError(f"threads = {threads}: at least 1")
+        self._threads = threads
         self._protocol, self._model_name = protocol_named(protocol), model_name
         self._group_size, self._area = group_size, area
         self._data_format, self._images = data_format, images
         self._categories, self._limit, self._languages = categories, limit, tuple(languages)
         self.warnings: list[str] = []
         self.broken = ""
-        self._has_earlier = False
+        self.needs: Sequence[int] = ()  # the samples of its group and of those before it
         self._samples: tuple[Sample, ...] = ()
         self._plan = Plan(groups=(), asked=frozenset())
         self._edits: SavedEdits | PlacedEdits | None = None
@@ -85,10 +92,10 @@ class CollectEdits(Source[Flat, GroupFacts, GroupMeta]):
         found = open_set(job, self._data_format, languages=self._languages, images=self._images)
         asked = asked_for(found.samples, job.input, categories=self._categories, limit=self._limit)
         self._samples, self.broken = found.samples, found.broken
-        self._has_earlier = bool(job.earlier)
         self._plan = make_plan(
             found.samples, asked=asked, area=self._area, group_size=self._group_size
         )
+        self.needs = self._plan.needs() if job.earlier else ()
         wanted = tuple(found.samples[at] for at in self._plan.order)
         facts = sample_facts(job, wanted)
         self._edits = self._edits_of(job, [one for one in wanted if not one.problem])
@@ -112,12 +119,6 @@ class CollectEdits(Source[Flat, GroupFacts, GroupMeta]):
         """Return the numbers of the groups in the plan of the whole set."""
         return self._plan.asked_groups
 
-    @property
-    def needs(self) -> Sequence[int]:
-        """For each item how many items of the section before, from the first, it waits for."""
-        needs = self._plan.needs()
-        return needs if self._has_earlier else (0,) * len(needs)
-
     def num_units(self) -> int:
         """Return how many samples are asked for."""
         return len(self._plan.asked)
@@ -125,7 +126,9 @@ class CollectEdits(Source[Flat, GroupFacts, GroupMeta]):
     def read(self, key: int | str, outputs: Mapping[str, Flat]) -> GroupMeta:
         """Write the pixels of a group, each member's or a copy of a good one's."""
         group = self._plan.groups[int(key)]
-        members = [self._member(at, row, outputs) for row, at in enumerate(group)]
+        with ThreadPoolExecutor(self._threads) as pool:  # decoding lets go of the interpreter
+            made = pool.map(partial(self._member, outputs), group, range(len(group)))
+            members = list(made)
         good = next((row for row, one in enumerate(members) if one.state == "edited"), -1)
         members = [one if one.state == "edited" else replace(one, copy_of=good) for one in members]
         for row in range(self._group_size):
@@ -134,7 +137,7 @@ class CollectEdits(Source[Flat, GroupFacts, GroupMeta]):
                     rows[row] = rows[good] if good >= 0 else 0
         return GroupMeta(members=tuple(members))
 
-    def _member(self, at: int, row: int, outputs: Mapping[str, Flat]) -> Member:
+    def _member(self, outputs: Mapping[str, Flat], at: int, row: int) -> Member:
         """Return what becomes of a sample; only if it is edited are its pixels written."""
         sample = self._samples[at]
         if at not in self._plan.asked:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -119,10 +118,9 @@ def sync_folder(path: Path) -> None:
 
 def _opened(image: str | bytes) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(BytesIO(image) if isinstance(image, bytes) else image, "r", FORMATS)
+        return Image.open(BytesIO(image) if isinstance(image, bytes) else image, "r", FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        # far above MAX_SIDE; the first is raised where warnings are errors, else `_size` refuses it
         raise UserError(f"its image has more than {MAX_SIDE} pixels a side") from error
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from stages.base import UserError
 from stages.benchmark.facts import GroupFacts
@@ -24,6 +23,7 @@ from stages.judging.endpoint import (
     read_token,
 )
 from stages.judging.judge import Answer, Asked, Judge, Picture, Resize, Said
+from stages.judging.pictures import shown
 
 Bytes = NDArray[np.uint8]
 
@@ -150,10 +150,6 @@ class ScoreByUrl(Judge[Bytes]):
 
 def _data_uri(picture: Picture[Bytes]) -> str:
     """Return an image as a PNG in a data URI, at the size to show it at."""
-    height, width = picture.size
-    image = Image.fromarray(picture.pixels, "RGB")
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
     packed = io.BytesIO()
-    image.save(packed, "PNG", compress_level=_PNG_LEVEL)
+    shown(picture).save(packed, "PNG", compress_level=_PNG_LEVEL)
     return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"

@@ -60,7 +60,10 @@ Said = Callable[[float], None]  # how much of what was asked is answered, 0 to 1
 
 
 class Judge(Stage[TensorT, GroupFacts, GroupMeta]):
-    """Asks a protocol's questions about each edited image of a group; writes no tensor.
+    """Asks a protocol's questions about each edited image of a group.
+
+    What it says is in `meta`. Writes `judged` [group_size] uint8: 1 for each member that was asked
+    and answered.
 
     Args:
         protocol: by whose rules: origin, gedit or imgedit.
@@ -74,7 +77,7 @@ class Judge(Stage[TensorT, GroupFacts, GroupMeta]):
     facts_type = GroupFacts
     meta_type = GroupMeta
     reads = ("sources", "edits")
-    writes = ()
+    writes = ("judged",)
 
     def __init__(self, *, protocol: str, resize: Resize = "protocol") -> None:
         self._protocol = protocol_named(protocol)
@@ -98,13 +101,22 @@ class Judge(Stage[TensorT, GroupFacts, GroupMeta]):
         """Return an answer to each of `asked`, in their order; call `said` as they come."""
 
     def specs(self, facts: GroupFacts) -> dict[str, TensorSpec]:
-        """Return nothing: what a judge says travels as meta."""
-        return {}
+        """Return what one group writes; what a judge says travels as meta."""
+        return {"judged": TensorSpec((facts.group_size,), "uint8")}
 
     def run(
         self, inputs: Mapping[str, TensorT], outputs: Mapping[str, TensorT], item: Item[GroupMeta]
     ) -> GroupMeta:
         """Return the meta with replies for each member; only an edited one's are an answer."""
+        meta = self._meta(inputs, item)
+        judged: Any = outputs["judged"]
+        judged[:] = 0
+        for row, said in enumerate(meta.replies):
+            if said.texts:
+                judged[row] = 1
+        return meta
+
+    def _meta(self, inputs: Mapping[str, TensorT], item: Item[GroupMeta]) -> GroupMeta:
         members = item.meta.members
         if all(member.copy_of < 0 for member in members):
             logger.debug("not asked item=%d: no edited image in the group", item.index)

@@ -37,7 +37,7 @@ class Score(Judge["torch.Tensor"]):
     bfloat16 the last bits of an answer depend on what is computed beside it; copies are not told.
 
     Args:
-        model: folder of a checkpoint in safetensors, or `random:SEED[:PRESET]`, PRESET one of 8b,
+        weights: folder of a checkpoint in safetensors, or `random:SEED[:PRESET]`, PRESET one of 8b,
             30b-a3b, tiny and tiny-moe: it says a score that means nothing.
         protocol: by whose rules: origin, gedit or imgedit.
         resize: show the edited image at the source's size; see `Judge`.
@@ -53,7 +53,7 @@ class Score(Judge["torch.Tensor"]):
     def __init__(
         self,
         *,
-        model: str,
+        weights: str,
         protocol: str,
         resize: Resize = "protocol",
         dtype: Dtype = "bfloat16",
@@ -64,7 +64,7 @@ class Score(Judge["torch.Tensor"]):
             raise UserError(f"dtype {dtype!r} is unknown; write one of {', '.join(_BYTES)}")
         if max_pixels and max_pixels < _TOKEN_PIXELS:
             raise UserError(f"max_pixels {max_pixels}: one token of an image has {_TOKEN_PIXELS}")
-        self._model = model
+        self._weights = weights
         self._dtype = dtype
         self._max_pixels = max_pixels
         self._qwen: Qwen | None = None
@@ -74,7 +74,7 @@ class Score(Judge["torch.Tensor"]):
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """What model it is; reads the headers of its files at first use."""
-        return read_checkpoint(self._model)
+        return read_checkpoint(self._weights)
 
     @property
     def rows_at_once(self) -> int:
@@ -112,12 +112,12 @@ class Score(Judge["torch.Tensor"]):
         Raises:
             UserError: the weights are missing, or those of another model; or transformers is.
         """
-        read_checkpoint(self._model)  # says what is wrong with it better than transformers does
+        read_checkpoint(self._weights)  # says what is wrong with it better than transformers does
         make_torchvision_importable()
         from stages.judging.qwen import load_qwen
 
         self._qwen = load_qwen(
-            self._model, device=device, dtype=self._dtype, max_pixels=self._max_pixels
+            self._weights, device=device, dtype=self._dtype, max_pixels=self._max_pixels
         )
 
     def prepare(self, facts: GroupFacts, size: int) -> int:
@@ -134,7 +134,7 @@ class Score(Judge["torch.Tensor"]):
         while not self.qwen.fits(rows, wanted[1:], _TEXT_TOKENS):
             if rows == 1:
                 raise UserError(
-                    f"model {self._model}: one edited image and its source do not fit beside it"
+                    f"{self._weights}: one edited image and its source do not fit beside it"
                     f" into the memory of {self.qwen.device}; set max_pixels, or give it a GPU of"
                     " its own"
                 )

@@ -96,6 +96,8 @@ def test_a_dump_has_every_default_and_loads_as_the_same(here):
         "threads": "auto",
         "trace": True,
         "require": None,
+        "only": None,
+        "residency": "auto",
         "strict": False,
     }
     assert yaml.safe_load(text)["stages"]["read"] == {
@@ -104,6 +106,8 @@ def test_a_dump_has_every_default_and_loads_as_the_same(here):
         "replicas": 1,
         "assign": "least_loaded",
         "with": {},
+        "output": None,
+        "python": None,
     }
     assert dump_config(load(text)) == text
 

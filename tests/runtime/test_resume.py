@@ -56,11 +56,27 @@ def test_a_run_may_end_early_often(early):
 
 @pytest.mark.parametrize("inline", [False, True])
 def test_where_only_the_join_is_missing_only_that_is_done(early, inline):
-    early.begin(sink="FullAtTheEnd", inline=inline)
+    early.begin(add="NotesItsStart", sink="FullAtTheEnd", inline=inline)
     report = early.again(inline=inline)
     assert (report.items.done, report.resumed.items) == (NUM, NUM)
-    assert early.noted() == []
+    assert early.noted() == [], "nothing is loaded for it, either"
     assert early.out.read_text() == EXPECTED
+
+
+def test_a_pipeline_that_has_only_joined_loads_for_its_next_job(early, numbers, tmp_path):
+    early.begin(add="NotesItsStart", sink="FullAtTheEnd")
+    with Pipeline(load_run_config(early.folder)) as pipeline:
+        pipeline.resume(early.folder)
+        assert early.noted() == []
+        pipeline.run(input=numbers(3), output=tmp_path / "next", run_dir=tmp_path / "run 2")
+    assert early.noted() == [-2, -1, 0, 1, 2]
+
+
+def test_forced_to_begin_anew_a_run_whose_items_were_all_durable_loads(early, numbers):
+    early.begin(add="NotesItsStart", sink="FullAtTheEnd")
+    numbers(NUM).write_text("4")
+    report = early.again(force=True)
+    assert (report.items.done, early.noted()) == (4, [-2, -1, 0, 1, 2, 3])
 
 
 @pytest.mark.parametrize("is_report_there", [True, False])

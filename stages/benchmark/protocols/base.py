@@ -54,6 +54,7 @@ class Table:
     overall_rule: str  # how `overall`'s mean is made: "mean over samples"
     groups: Mapping[str, Mapping[str, Summary]]  # group -> metric -> what is to say of it
     overall: Mapping[str, Summary]  # metric -> likewise, over all groups
+    samples: tuple[str, ...]  # ids of those that are in it
 
 
 class Protocol(ABC):
@@ -66,6 +67,9 @@ class Protocol(ABC):
     low: ClassVar[float]  # least score
     high: ClassVar[float]  # most
     groups: ClassVar[tuple[str, ...]] = ()  # it knows no others; () = any
+    resize: ClassVar[Literal["source", "none"]] = (
+        "none"  # an edit, to its source's size, for the judge
+    )
     retry_text: str  # the fixed format; follows a question whose answer could not be read
 
     @abstractmethod

@@ -6,7 +6,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from stages.benchmark.protocols.base import Protocol, Question, Row, Scores, Table, file_name
 from stages.benchmark.protocols.reading import Scale, read_scores
@@ -56,6 +56,7 @@ class GEdit(Protocol):
     headline: ClassVar[str] = "O"
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 10.0
+    resize: ClassVar[Literal["source", "none"]] = "source"
     retry_text = (
         "Your last answer could not be read. Answer with one JSON object and nothing else, two "
         'numbers from 0 to 10 in this form:\n{"score": [6, 7]}'

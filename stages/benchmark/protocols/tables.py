@@ -37,6 +37,7 @@ def table(
         overall_rule=RULES[overall],
         groups={group: _by_metric([members[group]], metrics, overall) for group in names},
         overall=_by_metric(list(members.values()), metrics, overall),
+        samples=tuple(row.id for row in rows),
     )
 
 

@@ -24,7 +24,7 @@ def folder(tiny_judge, tmp_path):
 
 
 def footprint(model, dtype="float32"):
-    return Score(model=str(model), protocol="origin", dtype=dtype).footprint(FACTS, "cuda:0")
+    return Score(weights=str(model), protocol="origin", dtype=dtype).footprint(FACTS, "cuda:0")
 
 
 def test_the_headers_say_how_much_memory_the_weights_take(tiny_judge, tiny_moe_judge):
@@ -48,7 +48,7 @@ def test_a_checkpoint_in_several_files_counts_all_of_them(folder):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert footprint(folder) == whole
-    judge = Score(model=str(folder), protocol="origin", dtype="float32")
+    judge = Score(weights=str(folder), protocol="origin", dtype="float32")
     judge.load("cpu")
     judge.close()
     (folder / "model-1.safetensors").unlink()
@@ -72,7 +72,7 @@ def test_a_full_size_judge_is_known_without_a_file():
 
 
 def loading(model):
-    judge = Score(model=str(model), protocol="origin", dtype="float32")
+    judge = Score(weights=str(model), protocol="origin", dtype="float32")
     try:
         judge.load("cpu")
     finally:

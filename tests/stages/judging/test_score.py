@@ -32,7 +32,7 @@ def moe(tiny_moe_judge):
 
 
 def _loaded(folder, protocol="origin", **settings):
-    judge = Score(model=str(folder), protocol=protocol, dtype="float32", **settings)
+    judge = Score(weights=str(folder), protocol=protocol, dtype="float32", **settings)
     judge.load("cpu")
     return judge
 
@@ -186,9 +186,9 @@ def test_the_edited_image_is_shown_at_the_sources_size_where_asked(tiny_judge):
 
 
 def test_resize_follows_the_protocol_unless_said():
-    sizes = {name: Score(model="random:0:tiny", protocol=name).resize for name in _PROTOCOLS}
+    sizes = {name: Score(weights="random:0:tiny", protocol=name).resize for name in _PROTOCOLS}
     assert sizes == {"origin": "none", "imgedit": "none", "gedit": "source"}
-    assert Score(model="random:0:tiny", protocol="gedit", resize="none").resize == "none"
+    assert Score(weights="random:0:tiny", protocol="gedit", resize="none").resize == "none"
 
 
 _PROTOCOLS = ("origin", "gedit", "imgedit")
@@ -276,7 +276,7 @@ def test_the_same_group_gives_the_same_meta_again(dense):
 
 def test_importing_judges_loads_neither_torch_nor_transformers(project):
     code = (
-        "import sys, stages.judging as j; j.Score(model='random:0', protocol='origin');"
+        "import sys, stages.judging as j; j.Score(weights='random:0', protocol='origin');"
         " print({'torch', 'transformers'} & set(sys.modules))"
     )
     command = [sys.executable, "-P", "-c", code]

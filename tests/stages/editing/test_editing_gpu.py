@@ -16,7 +16,10 @@ from tests.stages.editing.conftest import (
     whole_stage,
 )
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
 
 
 def on_gpu(weights, dtype, **keywords):

@@ -50,20 +50,20 @@ def is_across_first(height: int, width: int, high: int, wide: int) -> bool | Non
     Until version 12 it always does; 13 begins with either. What lies between is rounded, so the
     order shows: this resizes noise once and looks at a few rows of it. None: it does neither.
     """
-    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    noise = _noise(height, width)
     wanted = Image.fromarray(noise).resize((wide, high), Image.Resampling.LANCZOS)
     rows = slice(high // 2, high // 2 + 4)
-    across, down = coefficients(width, wide), coefficients(height, high)[rows]
+    down = coefficients(height, high)[rows] if height != high else np.eye(height)[rows]
+    used = np.flatnonzero(down.any(axis=0))
+    across = coefficients(width, wide) if width != wide else None
     for is_first in (True, False):
-        found = noise.astype(np.float64)
+        part = noise[used].astype(np.float64)
         for is_across in (is_first, not is_first):
-            if is_across and width != wide:
-                found = _rounded_on_cpu(np.einsum("ow,hwc->hoc", across, found, optimize=True))
+            if is_across and across is not None:
+                part = _rounded_on_cpu(np.einsum("ow,hwc->hoc", across, part, optimize=True))
             elif not is_across and height != high:
-                found = _rounded_on_cpu(np.einsum("oh,hwc->owc", down, found, optimize=True))
-            elif not is_across:
-                found = found[rows]
-        if np.array_equal(found, np.asarray(wanted)[rows]):
+                part = _rounded_on_cpu(np.einsum("oh,hwc->owc", down[:, used], part))
+        if np.array_equal(part, np.asarray(wanted)[rows]):
             return is_first
     return None
 
@@ -91,6 +91,11 @@ def from_vae(picture: torch.Tensor, out: torch.Tensor) -> None:
     """Write [1, 3, H, W] between -1 and 1 to `out`, [H * W * 3] uint8."""
     scaled = (picture * 0.5 + 0.5).clamp(0, 1).float().permute(0, 2, 3, 1)
     out.copy_((scaled * 255).round().flatten())
+
+
+def _noise(height: int, width: int) -> NDArray[np.uint8]:
+    drawn = np.random.default_rng(0).bytes(height * width * 3)
+    return np.frombuffer(drawn, np.uint8).reshape(height, width, 3)
 
 
 def _rounded_on_cpu(sums: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.base import UserError
-from stages.editing.published import PLAIN, PLUS, PRESETS, Preset
+from stages.editing.published import PLUS, PRESETS, Preset
 
 _MAX_JSON_BYTES = 2**26  # a header of a shard has about 100 KiB
 _PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -155,7 +155,7 @@ def open_checkpoint(weights: str, takes: Sequence[str]) -> Checkpoint:
 def _if_taken(found: Checkpoint, takes: Sequence[str]) -> Checkpoint:
     if found.pipeline in takes:
         return found
-    way_out = _TO_EDIT_WHOLE if PLAIN in takes else f"set pipeline: {found.pipeline}, if it edits"
+    way_out = _TO_EDIT_WHOLE if len(takes) > 1 else f"set pipeline: {found.pipeline}, if it edits"
     raise UserError(
         f"weights {found.weights}: a {found.pipeline}, where {' or '.join(takes)} is wanted;"
         f" {way_out}"

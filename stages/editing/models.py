@@ -103,7 +103,7 @@ def load_edit_half(checkpoint: Checkpoint, device: torch.device, dtype: torch.dt
         }.items():
             with _explained(checkpoint, name):
                 read[name] = known.from_pretrained(
-                    checkpoint.folder(name), **_how(device, dtype), torch_dtype=dtype
+                    checkpoint.folder(name), **_how(device, dtype), dtype=dtype
                 )
         with _explained(checkpoint, "scheduler"):
             read["scheduler"] = diffusers.FlowMatchEulerDiscreteScheduler.from_pretrained(
@@ -139,7 +139,7 @@ def load_whole(
     known: Any = getattr(diffusers, checkpoint.pipeline)
     with _explained(checkpoint, "the pipeline"):
         pipeline = known.from_pretrained(
-            checkpoint.weights, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+            checkpoint.weights, dtype=dtype, use_safetensors=True, local_files_only=True
         )
     return pipeline.to(device)
 
@@ -148,8 +148,10 @@ def import_libraries() -> None:
     """Import diffusers and transformers, quietly: they write progress bars to stderr."""
     make_torchvision_importable()
     import diffusers
+    import tqdm
     import transformers
 
+    tqdm.tqdm.monitor_interval = 0  # else a thread for the bars, though none is shown
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
 

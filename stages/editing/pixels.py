@@ -2,8 +2,8 @@
 
 diffusers resizes with Pillow and divides by 255 in numpy, both on the CPU. A picture that lies on
 a GPU would have to come back for that, and the GPU to wait; so Pillow's resize is here as two
-matrix products. They are exact: it multiplies 8-bit samples by coefficients rounded to 22 bits,
-and every sum of those is a whole number that float64 holds.
+matrix products, in the order that Pillow takes. They are exact: it multiplies samples of 8 bits by
+coefficients rounded to 22, and every sum of those is a whole number that float64 holds.
 """
 
 from __future__ import annotations
@@ -23,25 +23,49 @@ _LOBES = 3  # of its Lanczos window
 
 def resized(picture: torch.Tensor, size: Size) -> torch.Tensor:
     """Return `picture` [H, W, 3] uint8 at `size`, on its own device, as Pillow's LANCZOS has it."""
-    if tuple(picture.shape[:2]) == size:
-        return picture
-    if picture.device.type == "cpu":
-        height, width = size
-        image = as_image(picture).resize((width, height), Image.Resampling.LANCZOS)
-        return torch.from_numpy(np.array(image))
-    return resized_by_products(picture, size)
-
-
-def resized_by_products(picture: torch.Tensor, size: Size) -> torch.Tensor:
-    """Return the same, computed where `picture` lies."""
+    if picture.device.type != "cpu":
+        known = is_across_first(int(picture.shape[0]), int(picture.shape[1]), *size)
+        if known is not None:
+            return resized_by_products(picture, size, across_first=known)
     height, width = size
-    if picture.shape[1] != width:
-        across = _on(picture.device, picture.shape[1], width)
-        picture = _rounded(torch.einsum("ow,hwc->hoc", across, picture.double()))
-    if picture.shape[0] != height:
-        down = _on(picture.device, picture.shape[0], height)
-        picture = _rounded(torch.einsum("oh,hwc->owc", down, picture.double()))
+    image = as_image(picture).resize((width, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(image)).to(picture.device)
+
+
+def resized_by_products(picture: torch.Tensor, size: Size, *, across_first: bool) -> torch.Tensor:
+    """Return the same, computed where `picture` lies, by rows or by columns first."""
+    for is_across in (across_first, not across_first):
+        before, after = picture.shape[int(is_across)], size[int(is_across)]
+        if before != after:
+            table = _on(picture.device, before, after)
+            sums = "ow,hwc->hoc" if is_across else "oh,hwc->owc"
+            picture = _rounded(torch.einsum(sums, table, picture.double()))
     return picture
+
+
+@lru_cache(maxsize=4096)
+def is_across_first(height: int, width: int, high: int, wide: int) -> bool | None:
+    """Return whether Pillow resizes rows first from [height, width] to [high, wide].
+
+    Until version 12 it always does; 13 begins with either. What lies between is rounded, so the
+    order shows: this resizes noise once and looks at a few rows of it. None: it does neither.
+    """
+    noise = _noise(height, width)
+    wanted = Image.fromarray(noise).resize((wide, high), Image.Resampling.LANCZOS)
+    rows = slice(high // 2, high // 2 + 4)
+    down = coefficients(height, high)[rows] if height != high else np.eye(height)[rows]
+    used = np.flatnonzero(down.any(axis=0))
+    across = coefficients(width, wide) if width != wide else None
+    for is_first in (True, False):
+        part = noise[used].astype(np.float64)
+        for is_across in (is_first, not is_first):
+            if is_across and across is not None:
+                part = _rounded_on_cpu(np.einsum("ow,hwc->hoc", across, part, optimize=True))
+            elif not is_across and height != high:
+                part = _rounded_on_cpu(np.einsum("oh,hwc->owc", down[:, used], part))
+        if np.array_equal(part, np.asarray(wanted)[rows]):
+            return is_first
+    return None
 
 
 def as_image(picture: torch.Tensor) -> Image.Image:
@@ -67,6 +91,15 @@ def from_vae(picture: torch.Tensor, out: torch.Tensor) -> None:
     """Write [1, 3, H, W] between -1 and 1 to `out`, [H * W * 3] uint8."""
     scaled = (picture * 0.5 + 0.5).clamp(0, 1).float().permute(0, 2, 3, 1)
     out.copy_((scaled * 255).round().flatten())
+
+
+def _noise(height: int, width: int) -> NDArray[np.uint8]:
+    drawn = np.random.default_rng(0).bytes(height * width * 3)
+    return np.frombuffer(drawn, np.uint8).reshape(height, width, 3)
+
+
+def _rounded_on_cpu(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _rounded(torch.from_numpy(sums)).double().numpy()
 
 
 def _rounded(sums: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from stages.benchmark.formats.record import (
 
 _COLUMNS = ("key", "task_type", "instruction", "instruction_language", "input_image")
 _INTERSECTION = "Intersection_exist"  # whether both languages have this sample, in the whole set
-_ROWS_AT_ONCE = 8  # each with an image of a megabyte or two
+_ROWS_AT_ONCE = 1  # Arrow holds a whole row group anyway, about three times
 _BUFFER_BYTES = 1 << 20
 
 

@@ -1,11 +1,13 @@
 """Images that a set holds in itself: taken out once, as a stream, by whoever comes first."""
 
+import fcntl
 import json
 import os
 import resource
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from stages.benchmark import samples
 from stages.benchmark.collect import CollectEdits
 from stages.benchmark.read import ReadSamples
 from tests.stages.benchmark.sets import SETS, job_of, outputs_of, png, record, write_json
+from tests.waiting import wait_until
 
 OPEN = """
 import sys
@@ -80,6 +83,22 @@ def test_two_processes_that_open_one_set_at_once_get_the_same(tmp_path, project)
         assert outputs["source"][1] == number
 
 
+def test_whoever_comes_while_another_takes_images_out_waits_for_it(tmp_path, project):
+    def waits():
+        lines = Path("/proc/locks").read_text().splitlines()
+        return any("->" in line and f" {process.pid} " in line for line in lines)
+
+    given = write_json(tmp_path / "set.json", [record()])
+    folder = tmp_path / "run/samples"
+    folder.mkdir(parents=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = begin(given, tmp_path / "run", project)
+        wait_until(waits, timeout_s=30)
+        assert left(tmp_path) == [".lock"]
+    assert process.communicate(timeout=60)[0].startswith("1 ")
+
+
 def test_the_second_who_opens_a_set_takes_nothing_out_again(tmp_path, monkeypatch):
     first = ReadSamples()
     facts = first.open(job_of(SETS["origin"], tmp_path))
@@ -133,4 +152,4 @@ def test_names_of_files_are_plain_and_never_meet(tmp_path):
     outputs = outputs_of(source, source.open(job_of(given, tmp_path)))
     for name in names:
         assert source.read(name, outputs).id == name
-    assert os.listdir(tmp_path) == ["set.json", "run"] or len(os.listdir(tmp_path)) == 2
+    assert sorted(os.listdir(tmp_path)) == ["run", "set.json"]

@@ -202,6 +202,7 @@ def test_pictures_are_read_as_they_are_to_be_shown(tmp_path):
     for name, value in (("jpeg", 7), ("webp", 5)):
         meta = source.read(name, outputs)
         assert set(outputs["source"][: 40 * 40 * 3]) == {value}
+        assert not outputs["source"][40 * 40 * 3 :].any()
         assert (meta.height, meta.width) == (40, 40)
 
 

@@ -145,7 +145,7 @@ class Ledger:
         The small thread may be told late, when it is back already.
         """
         with self._lock:
-            if incarnation < self._met.get(worker, 0):
+            if incarnation < self._met.get(worker, -1):
                 return
             self._dead[worker] = max(incarnation, self._dead.get(worker, incarnation))
             for item, (attempt, position, sent_to) in self._places.items():

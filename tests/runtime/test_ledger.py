@@ -101,3 +101,12 @@ def test_a_death_that_is_told_late_is_not_that_of_who_is_back():
     assert ledger.send(4, 0, 2, "denoise/0"), "nothing went there any more, for ever"
     ledger.lose("denoise/0", 1)
     assert not ledger.send(4, 0, 2, "denoise/0")
+
+
+def test_nothing_goes_to_who_is_not_there_when_the_job_is_opened():
+    ledger = Ledger()
+    ledger.open(window=4)
+    ledger.lose("denoise/0", -1)  # which incarnation comes back is not known
+    assert not ledger.send(0, 0, 2, "denoise/0")
+    assert ledger.meet("denoise/0", 1)
+    assert ledger.send(0, 0, 2, "denoise/0")

@@ -13,6 +13,8 @@ from tests.stages.editing.conftest import (
     facts_of,
     meta_of,
     picture,
+    run_stages,
+    split_stages,
     whole_stage,
 )
 
@@ -71,3 +73,29 @@ def test_compiled_blocks_change_little(checkpoint):
             meta = stage.run(tensors, tensors, Item(index=0, attempt=0, meta=meta))
         edits.append(tensors["edited"].float())
     assert (edits[0] - edits[1]).abs().mean() < 1
+
+
+@pytest.mark.parametrize(("dtype", "levels"), [("float32", 2.0), ("bfloat16", 8.0)])
+def test_an_edit_is_about_what_a_cpu_makes(checkpoint, dtype, levels):
+    """Random weights are drawn on their device, so it takes a checkpoint to compare."""
+    facts, stages = facts_of(), on_gpu(checkpoint(), dtype)
+    tensors, meta = tensors_for(stages, facts), meta_of()
+    for stage in stages:
+        meta = stage.run(tensors, tensors, Item(index=0, attempt=0, meta=meta))
+    wanted = run_stages(split_stages(checkpoint(), true_cfg_scale=4.0), facts, meta_of())
+    assert (meta.prompt_tokens, meta.passes) == (wanted.meta.prompt_tokens, wanted.meta.passes)
+    found = tensors["edited"][: wanted.pixels.numel()].cpu().float()
+    assert (found - wanted.pixels.float()).abs().mean() < levels
+
+
+def test_full_size_weights_are_made_on_the_gpu_and_edit():
+    """42 GB that are never in host memory; it takes seconds, and more memory than a small GPU."""
+    if torch.cuda.mem_get_info()[0] < 60e9:
+        pytest.skip("needs 60 GB of GPU memory")
+    stage = Edit(weights="random:0", steps=2, true_cfg_scale=1.0)
+    stage.load("cuda:0")
+    promised = stage.footprint(facts_of(), "cuda:0").weights_bytes
+    taken = torch.cuda.memory_allocated()
+    assert promised <= taken <= 1.05 * promised
+    assert stage.prepare(facts_of(), 1) == 1
+    stage.close()

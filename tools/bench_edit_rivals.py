@@ -4,8 +4,8 @@
     judge   the judge in groups over pictures that are there already
     serial  editor and judge moved to the GPU and back to the host for each sample
 
-Called as `python tools/bench_edit_rivals.py KIND SPEC`. Says "RESULT {...}" when it is ready, then
-does as many samples as each line of stdin asks for, and says how long each took.
+`main` in a process of its own says "RESULT {...}" when it is ready, then does as many samples as
+each line of stdin asks for, and says how long each took.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import msgspec
 import numpy as np
 from PIL import Image
 
+from runtime.config import PROJECT
 from tools.bench_edit_runs import Work
 from tools.bench_edit_samples import Sample, read_set
 
 SAID = "RESULT "
 END_S = 60.0
+_MAIN = "import sys; from tools.bench_edit_rivals import main; main(*sys.argv[1:])"
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,11 +93,12 @@ class Rival:
 def rival(kind: str, spec: Spec, gpu: int) -> Iterator[Rival]:
     """Start a rival on one GPU; it is gone after the block."""
     text = msgspec.json.encode(spec).decode()
-    command = [sys.executable, str(Path(__file__).resolve()), kind, text]
+    command = [sys.executable, "-c", _MAIN, kind, text]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        cwd=PROJECT,
         text=True,
         env=os.environ | ({"CUDA_VISIBLE_DEVICES": _visible(gpu)} if spec.work.on_gpu else {}),
     )
@@ -278,7 +279,3 @@ def main(kind: str, text: str) -> None:
         if kind == "edit":
             edits._saving = ThreadPoolExecutor(1)
         _say({"seconds": seconds})
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])

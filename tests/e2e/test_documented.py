@@ -20,6 +20,7 @@ from runtime.host import probe_host
 README = (PROJECT / "README.md").read_text()
 ELSEWHERE = {  # commands of minutes, with the tests that run them
     "bin/test": "this is what runs now",
+    "tools/bench_edit_score.py": "tests/tools/test_bench_edit_score.py",
     "tools/bench_hop.py": "tests/tools/test_bench_hop.py",
     "tools/bench_eden.py": "tests/tools/test_bench_eden.py",
     "tools/bench_reference.py": "tests/tools/test_bench_gpu.py",
@@ -30,13 +31,14 @@ ELSEWHERE = {  # commands of minutes, with the tests that run them
     "tools/train_eden.py": "tests/tools/test_train_eden.py",
     "tools/eval_interpolation.py": "tests/tools/test_eval_interpolation.py",
     "tools/make_clip.py": "tests/tools/test_make_clip.py",
+    "tools/make_tiny_checkpoints.py": "tests/tools/test_make_tiny_checkpoints.py",
     "tools/make_samples.py": "tests/tools/test_make_samples.py",
     "tools/make_picture.py": "tests/tools/test_make_picture.py",
     "tools/profile.sh": "tests/tools/test_profile.py",
 }
 RUN = "20250301-100000-interpolate"
 COMMANDS = [runpipe, *(runpipe.get_command(None, name) for name in runpipe.list_commands(None))]
-NEEDS_GPU = re.compile(r"(single|dual)_gpu")
+NEEDS_GPU = re.compile(r"(single|dual)_gpu|edit_score_single")
 
 
 def readme_commands():
@@ -112,7 +114,8 @@ def test_a_documented_command_works_as_it_stands_there(home, line):
         assert done.returncode == 2
         assert "this host has none; take a CPU configuration" in done.stderr
     elif NEEDS_GPU.search(line):
-        assert "checkpoints/eden.pt: no such file; fetch" in done.stderr
+        wanted = r"checkpoints/(eden\.pt: no such file|qwen-image-edit: no such folder); fetch"
+        assert re.search(wanted, done.stderr)
     else:
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr

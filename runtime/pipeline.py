@@ -214,7 +214,8 @@ class Pipeline:
         """
         folder = Path(run_dir).absolute()
         job = self._job(input, output, overwrite=True)
-        check_paths(job)
+        if not self._neighbours.run_dir:  # else its folder is not there yet
+            check_paths(job)
         with self._stopping_on_failure():
             setup, _runner = self._start(folder, opens_gpus=False)
             setup.describe()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 
 from stages.base import UserError
 from stages.editing.byte_tokens import SPECIAL_IDS, byte_processor
@@ -32,6 +33,16 @@ if TYPE_CHECKING:
 ModelT = TypeVar("ModelT", bound=torch.nn.Module)
 
 _CONTRAST = 16.0
+# What the libraries raise for a component whose files are of something else.
+_UNREADABLE = (
+    AttributeError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
 
 TEXT_PARTS = ("text_encoder",)
 EDIT_PARTS = ("vae", "transformer")
@@ -168,7 +179,7 @@ def _explained(checkpoint: Checkpoint, component: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except _UNREADABLE as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"weights {checkpoint.weights}: {component} cannot be read: {reason}"

@@ -87,6 +87,13 @@ def test_a_file_of_something_else(folder, data):
     assert "vae" in refused(folder)
 
 
+def test_a_tensor_of_an_unknown_kind(folder):
+    header = b'{"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}'
+    file = folder / "vae/diffusion_pytorch_model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert "vae cannot be read" in refused(folder)
+
+
 def test_a_shard_that_is_missing(folder):
     whole = folder / "vae/diffusion_pytorch_model.safetensors"
     whole.rename(whole.with_name("one.safetensors"))

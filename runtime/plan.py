@@ -126,8 +126,7 @@ def _threads(config: PipelineConfig, host: Host) -> int:
     """
     if config.run.threads != "auto":
         return config.run.threads
-    computing = list(config.stages.values())[1:-1]
-    return max(1, host.cores // max(1, sum(s.num_replicas for s in computing if not s.gpus)))
+    return max(1, host.cores // max(1, config.num_computing))
 
 
 def make_plan(

@@ -49,13 +49,8 @@ def output_of(config: PipelineConfig, folder: Path) -> Path:
 
 
 def _section(config: PipelineConfig, stages: tuple[str, ...]) -> PipelineConfig:
-    return config.model_copy(
-        update={
-            "page": None,
-            "stages": {name: config.stages[name] for name in stages},
-            "groups": tuple(_groups(config, stages)),
-        }
-    )
+    here = {name: config.stages[name] for name in stages}
+    return config.section(here, tuple(_groups(config, stages)))
 
 
 def _groups(config: PipelineConfig, stages: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

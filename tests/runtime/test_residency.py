@@ -7,6 +7,7 @@ from runtime.config import parse_config
 from runtime.errors import PlanError
 from runtime.plan_memory import DeviceMemory
 from runtime.residency import Chosen, choose
+from runtime.sections import section_configs
 
 
 def run(chain, tmp_path):
@@ -96,3 +97,14 @@ def test_asking_for_all_at_once_is_refused_with_numbers():
     needs = {"edits": [memory("cuda:0", 60, 80)], "scores": [memory("cuda:0", 30, 80)]}
     with pytest.raises(PlanError, match="90 bytes on cuda:0, and 80 bytes are free; say"):
         choose("resident", needs)
+
+
+def test_threads_are_shared_over_all_sections_wherever_they_are_cut(tmp_path):
+    config = other_cut(tmp_path)
+    whole = section_configs(config, resident=True)["sums"]
+    cut = section_configs(config, resident=False)
+    assert whole.num_computing == 2
+    assert {name: section.num_computing for name, section in cut.items()} == {
+        "firsts": 2,
+        "sums": 2,
+    }

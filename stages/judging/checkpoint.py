@@ -54,9 +54,9 @@ def read_checkpoint(model: str) -> Checkpoint:
         config = _read_config(folder)
         return _described(config, _num_parameters(folder))
     except UserError as error:
-        raise UserError(f"model {model}: {error}") from error
+        raise UserError(f"weights {model}: {error}") from error
     except OSError as error:
-        raise UserError(f"model {model}: cannot be read: {error}") from error
+        raise UserError(f"weights {model}: cannot be read: {error}") from error
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -112,7 +112,7 @@ class Judge(Stage[TensorT, GroupFacts, GroupMeta]):
         judged: Any = outputs["judged"]
         judged[:] = 0
         for row, said in enumerate(meta.replies):
-            if said.texts:
+            if said.texts and not said.reason:
                 judged[row] = 1
         return meta
 

@@ -137,7 +137,7 @@ def parse_random(model: str) -> tuple[int, str]:
     match = re.fullmatch(r"random:([0-9]{1,9})(?::([a-z0-9-]+))?", model)
     if match is None or (match[2] or "8b") not in PRESETS:
         raise UserError(
-            f"model {model}: write random:SEED or random:SEED:PRESET,"
+            f"weights {model}: write random:SEED or random:SEED:PRESET,"
             f" PRESET one of {', '.join(PRESETS)}"
         )
     return int(match[1]), match[2] or "8b"

@@ -85,7 +85,7 @@ def load_checkpoint(model: str, device: str, dtype: torch.dtype) -> Loaded:
         raise
     except _BROKEN as error:
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"model {model}: {type(error).__name__}: {reason}") from error
+        raise UserError(f"weights {model}: {type(error).__name__}: {reason}") from error
     _check(model, loaded, found)
     return Loaded(loaded.eval(), processor)
 
@@ -93,9 +93,9 @@ def load_checkpoint(model: str, device: str, dtype: torch.dtype) -> Loaded:
 def _check(model: str, loaded: torch.nn.Module, found: Mapping[str, Collection[object]]) -> None:
     for what in ("missing_keys", "mismatched_keys"):
         if names := sorted(str(key) for key in found.get(what, ())):
-            raise UserError(f"model {model}: {what.replace('_', ' ')}: {', '.join(names[:3])}")
+            raise UserError(f"weights {model}: {what.replace('_', ' ')}: {', '.join(names[:3])}")
     if names := sorted(map(str, found.get("unexpected_keys", ()))):
         logger.warning("unused tensors model=%s: %s", model, ", ".join(names[:3]))
     odd = [name for name, values in loaded.named_parameters() if not values.isfinite().all()]
     if odd:
-        raise UserError(f"model {model}: tensor {odd[0]} has numbers that are not finite")
+        raise UserError(f"weights {model}: tensor {odd[0]} has numbers that are not finite")

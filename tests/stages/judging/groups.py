@@ -72,14 +72,19 @@ class Group:
     def run(self, judge, **item):
         """Prepare `judge` for this group and run it; return what came of it."""
         judge.prepare(self.facts, 1)
-        return judge.run(self.views(judge), {}, self.item(**item))
+        outputs = self.views(judge, judged=np.full(self.facts.group_size, 7, np.uint8))
+        meta = judge.run(self.views(judge), outputs, self.item(**item))
+        self.judged = outputs["judged"].tolist()
+        return meta
 
-    def views(self, judge):
+    def views(self, judge, **arrays):
+        """Return a judge's views of what it is given, or of `arrays`."""
+        named = {name: view.copy() for name, view in (arrays or self.inputs).items()}
         if judge.library == "numpy":
-            return {name: view.copy() for name, view in self.inputs.items()}
+            return named
         import torch
 
-        return {name: torch.from_numpy(view.copy()) for name, view in self.inputs.items()}
+        return {name: torch.from_numpy(view) for name, view in named.items()}
 
     def item(self, **item):
         return Item(index=0, attempt=0, meta=self.meta, **item)

@@ -69,9 +69,11 @@ def test_failed_and_unasked_members_are_not_asked(serve, judge_at):
         member(1, state="unasked", copy_of=2),
         member(2),
     ]
-    replies = Group(members).run(judge_at(server.url)).replies
+    group = Group(members)
+    replies = group.run(judge_at(server.url)).replies
     assert len(server.asked) == 1
     assert [bool(one.texts) for one in replies] == [False, False, True]
+    assert group.judged == [0, 0, 1]
     nobody = Group([member(0, state="failed", copy_of=-1)]).run(judge_at(server.url)).replies
     assert len(server.asked) == 1
     assert nobody[0].reason == "not asked: the edit failed: out of paint"
@@ -179,6 +181,7 @@ def test_a_broken_answer_leaves_out_its_sample_alone(serve, judge_at, broken, re
     assert bad.texts == ("",)
     assert good.texts == ("Score: 6",)
     assert not good.reason
+    assert TWO.judged == [0, 1]
 
 
 @pytest.mark.parametrize("broken", [never_answer, drip])

@@ -176,7 +176,7 @@ def change_json(path, **changes):
         (a_tensor_missing, "missing keys: lm_head.weight"),
         (a_tensor_of_another_shape, r"mismatched keys: .*lm_head\.weight"),
         (not_finite, "tensor lm_head.weight has numbers that are not finite"),
-        (tokenizer_of_nothing, "model .*copy: "),
+        (tokenizer_of_nothing, "weights .*copy: "),
     ],
 )
 def test_a_damaged_checkpoint_is_a_users_mistake(folder, damage, wrong):

@@ -90,6 +90,7 @@ def test_failed_and_unasked_members_are_computed_as_copies_and_not_told(dense):
     replies = group.run(dense).replies
     assert set(rows) == {6}
     assert [bool(one.texts) for one in replies] == [False, True, False, True]
+    assert group.judged == [0, 1, 0, 1, 0, 0]
     assert replies[0].reason == "not asked: the edit failed: out of paint"
     assert replies[2].reason == "not asked: there is no edited image"
     assert replies[1] == group.only(1).run(dense).replies[0]

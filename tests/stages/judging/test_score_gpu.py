@@ -16,7 +16,7 @@ MEGAPIXEL = (1024, 1024)
 
 @pytest.fixture(scope="module")
 def judge():
-    made = Score(model="random:0", protocol="origin")
+    made = Score(weights="random:0", protocol="origin")
     made.load("cuda:0")
     yield made
     made.close()
@@ -29,14 +29,16 @@ def group(rows):
     )
 
 
-def on_gpu(views):
-    return {name: view.cuda() for name, view in views.items()}
+def on_gpu(judge, asked):
+    """Return inputs and outputs."""
+    judged = torch.zeros(asked.facts.group_size, dtype=torch.uint8, device="cuda")
+    return {name: view.cuda() for name, view in asked.views(judge).items()}, {"judged": judged}
 
 
 def test_a_full_size_judge_answers_a_group_and_says_the_same_again(judge):
     eight = group(8)
     assert judge.prepare(eight.facts, 1) == 1
-    answered = [judge.run(on_gpu(eight.views(judge)), {}, eight.item()) for _ in range(2)]
+    answered = [judge.run(*on_gpu(judge, eight), eight.item()) for _ in range(2)]
     assert answered[0] == answered[1]
     assert answered[0].judged_at_once == 8
     scores = [judge.protocol.parse(0, one.texts[0]) for one in answered[0].replies]
@@ -46,10 +48,10 @@ def test_a_full_size_judge_answers_a_group_and_says_the_same_again(judge):
 def test_the_footprint_is_about_what_a_row_takes(judge):
     one = group(1)
     judge.prepare(one.facts, 1)
-    inputs = on_gpu(one.views(judge))
+    views = on_gpu(judge, one)
     weights = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    judge.run(inputs, {}, one.item())
+    judge.run(*views, one.item())
     work = torch.cuda.max_memory_allocated() - weights
     promised = judge.footprint(one.facts, "cuda:0")
     assert promised.weights_bytes <= weights <= 1.1 * promised.weights_bytes

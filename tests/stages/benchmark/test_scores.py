@@ -30,6 +30,14 @@ def read(path):
     return json.loads(path.read_text())
 
 
+def test_why_a_sample_failed_is_told_also_where_its_category_is_unknown(tmp_path):
+    bad = member("line-0007", "", state="failed", reason="it is no JSON")
+    results = read(save(tmp_path, [group_of((bad, said()))]))
+    assert results["unscored"] == [
+        {"id": "line-0007", "category": "", "state": "failed", "reason": "it is no JSON"}
+    ]
+
+
 def test_a_sample_has_scores_or_a_reason_and_is_counted_once(tmp_path):
     results = read(save(tmp_path, mixed_groups()))
     samples = {each["id"]: each for each in results["samples"]}

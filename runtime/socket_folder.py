@@ -25,6 +25,13 @@ class SocketFolder:
         Raises:
             ConfigError: its path is too long for sockets.
         """
+        self._make()
+        while not (self.path / _LOCK).exists():  # others found it before it was locked: left, then
+            os.close(self._lock)
+            self._make()
+        remove_left_folders()
+
+    def _make(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         if len(os.fsencode(self.path)) + LONGEST_NAME > MAX_PATH_BYTES:
             self.path.rmdir()
@@ -34,7 +41,6 @@ class SocketFolder:
             )
         self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        remove_left_folders()
 
     def close(self) -> None:
         """Remove it."""

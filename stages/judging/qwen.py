@@ -5,6 +5,7 @@ Source: Qwen3-VL Technical Report, arXiv:2511.21631, as transformers has it.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -57,6 +58,9 @@ class Qwen:
             self._size["shortest_edge"] = min(self._size["shortest_edge"], max_pixels)
         ends = self.model.generation_config.eos_token_id or self._tokenizer.eos_token_id
         self._ends = [ends] if isinstance(ends, int) else list(ends)
+        forward = inspect.signature(type(self.model.model).forward)
+        self._takes_seen = "mm_encoder_outputs" in forward.parameters  # transformers after 5.17
+        self._splits_layers = True  # whether `deepstack_features` are by picture, as after 5.17
         # Nothing of a checkpoint's own sampling: greedy is what can be repeated.
         self.model.generation_config = GenerationConfig()
 
@@ -78,8 +82,14 @@ class Qwen:
             found = self.model.get_image_features(
                 images["pixel_values"], image_grid_thw=grids, return_dict=True
             )
+            self._splits_layers = not isinstance(found.deepstack_features[0], torch.Tensor)
+            sizes = [len(tokens) for tokens in found.pooler_output]
+            layers = [
+                layer if self._splits_layers else torch.split(layer, sizes)
+                for layer in found.deepstack_features
+            ]
             for number, picture in enumerate(unseen):
-                deepstack = tuple(layer[number] for layer in found.deepstack_features)
+                deepstack = tuple(layer[number] for layer in layers)
                 picture.made = _Seen(grids[number], found.pooler_output[number], deepstack)
 
     def shown(self, picture: Picture[torch.Tensor]) -> torch.Tensor:
@@ -143,27 +153,41 @@ class Qwen:
         steps: StoppingCriteriaList,
     ) -> torch.Tensor:
         """Return [rows, tokens] of answers; rows that ended earlier are padded."""
-        shown: dict[str, object] = {}
-        if seen:
-            layers = zip(*(one.deepstack for one in seen), strict=True)
-            found = BaseModelOutputWithDeepstackFeatures(
-                pooler_output=tuple(one.tokens for one in seen),
-                deepstack_features=[tuple(layer) for layer in layers],
-            )
-            shown = {
-                "mm_encoder_outputs": {"image": found},
-                "image_grid_thw": torch.stack([one.grid for one in seen]),
-            }
         config = GenerationConfig(
             do_sample=False,
             max_new_tokens=max_tokens,
             eos_token_id=self._ends,
             pad_token_id=self._ends[0],
         )
-        tokens: torch.Tensor = self.model.generate(
-            **prompts, **shown, generation_config=config, stopping_criteria=steps
-        )
+        with self._showing(seen) as shown:
+            tokens: torch.Tensor = self.model.generate(
+                **prompts, **shown, generation_config=config, stopping_criteria=steps
+            )
         return tokens[:, prompts["input_ids"].shape[1] :]
+
+    @contextmanager
+    def _showing(self, seen: Sequence[_Seen]) -> Iterator[dict[str, object]]:
+        """Give the keywords with which the model takes pictures as they were seen."""
+        if not seen:
+            yield {}
+            return
+        layers = list(zip(*(one.deepstack for one in seen), strict=True))
+        found = BaseModelOutputWithDeepstackFeatures(
+            pooler_output=tuple(one.tokens for one in seen),
+            deepstack_features=[
+                tuple(layer) if self._splits_layers else torch.cat(layer) for layer in layers
+            ],
+        )
+        grids = torch.stack([one.grid for one in seen])
+        if self._takes_seen:
+            yield {"mm_encoder_outputs": {"image": found}, "image_grid_thw": grids}
+            return
+        # It would look at pixels itself, so it is given none, and what it asks for instead.
+        self.model.model.get_image_features = lambda *_arguments, **_keywords: found
+        try:
+            yield {"pixel_values": grids.new_zeros(0), "image_grid_thw": grids}
+        finally:
+            del self.model.model.get_image_features
 
     def fits(self, rows: int, image_bytes: Sequence[int], text_tokens: int) -> bool:
         """Whether so many rows of the largest images are answered without running out of memory."""

@@ -17,20 +17,21 @@ from pathlib import Path
 from types import TracebackType
 
 from runtime.config import PipelineConfig
-from runtime.errors import ConfigError, RunIncomplete, RunInterrupted, RunpipeError
+from runtime.errors import ConfigError, RunpipeError
 from runtime.job_paths import check_folders
 from runtime.joined import JoinedLive, JoinedPids, join_traces, joined_report
 from runtime.neighbours import Leading, Neighbours
 from runtime.page import make_page
 from runtime.pipeline import Pipeline
 from runtime.report import Report, load_report, write_report
-from runtime.residency import LoadOrder
+from runtime.residency import LoadOrder, NotResident
 from runtime.run_dir import make_run_dir
 from runtime.run_logs import RunLogs
-from runtime.section_threads import Asked, Ended, Section, SectionThreads, reports_of
-from runtime.sections import output_of, section_configs
+from runtime.runner import Runner
+from runtime.section_threads import Asked, Section, SectionThreads, reports_of, worst
+from runtime.sections import has_other_cut, output_of, section_configs
 from runtime.setup import OpenedJob
-from runtime.stored import JOB, StoredJob, load_job, store_config, store_job
+from runtime.stored import JOB, load_job, store_config, store_job
 from runtime.terminal import Terminal
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Chain:
         self.config = config
         self.run_dir: Path | None = None  # of the last run
         self.has_report = False  # of this very run, which was not done already
-        self._configs = section_configs(config)
+        section_configs(config, resident=True)  # which refuses what it cannot cut
         self._inline, self._verbosity = inline, verbosity
         self._logs = RunLogs(verbosity, terminal)
         self._sections: list[Section] = []
@@ -145,68 +146,79 @@ class Chain:
 
     def _store(self, asked: Asked, *, num_runs: int) -> None:
         assert self.run_dir is not None
-        stored = StoredJob(
-            input=asked.input,
-            output=str(asked.output),
-            overwrite=asked.overwrite,
-            config=str(self.config.path or ""),
-            num_runs=num_runs,
-        )
         if num_runs == 1:
             store_config(self.run_dir, self.config)
-        store_job(self.run_dir, stored)
+        store_job(self.run_dir, asked.stored(str(self.config.path or ""), num_runs))
 
     def _go(self, asked: Asked, on_start: Callable[[JoinedLive], None]) -> Report:
         assert self.run_dir is not None
-        folder, began = self.run_dir, time.monotonic()
         asked.output.mkdir(exist_ok=True)
+        if not self._starts_resident(self.run_dir):
+            return self._go_cut(asked, on_start, resident=False)
+        try:
+            return self._go_cut(asked, on_start, resident=True)
+        except NotResident as error:
+            logger.info("another cut, since %s", error)
+            return self._go_cut(asked, on_start, resident=False)
+
+    def _starts_resident(self, folder: Path) -> bool:
+        """Whether to try with all models at once; a run that was cut otherwise goes on so."""
+        if not has_other_cut(self.config):
+            return True
+        every = section_configs(self.config, resident=False)
+        few = section_configs(self.config, resident=True)
+        began_cut = any((folder / name / JOB).exists() for name in every.keys() - few.keys())
+        return self.config.run.residency != "phased" and not began_cut
+
+    def _go_cut(
+        self, asked: Asked, on_start: Callable[[JoinedLive], None], *, resident: bool
+    ) -> Report:
+        assert self.run_dir is not None
+        folder, began = self.run_dir, time.monotonic()
         self.close()
-        self._sections = self._make(folder, began)
+        self._sections = self._make(folder, began, resident=resident)
         self._live = live = JoinedLive([section.name for section in self._sections])
         on_start(live)
         ended = SectionThreads(self._sections, self._order).run(asked, live, inline=self._inline)
-        error = _worst(ended)
+        error = worst(ended)
         if isinstance(error, ConfigError) and not live.has_items:
             raise error
         if any(section.pipeline.has_report for section in self._sections):
             wall_s = time.monotonic() - began
-            report = self._report(ended, error, live, output=asked.output, wall_s=wall_s)
+            reports = reports_of(self._sections, ended)
+            report = joined_report(self.config, reports, error, self._order, live, wall_s=wall_s)
+            self.has_report = self._write(report, asked.output, error)
         elif error is None:  # all was done already
             report = load_report(folder / REPORT)
         if error:
             raise error
         return report
 
-    def _report(
-        self,
-        ended: Ended,
-        error: BaseException | None,
-        live: JoinedLive,
-        *,
-        output: Path,
-        wall_s: float,
-    ) -> Report:
+    def _write(self, report: Report, output: Path, error: BaseException | None) -> bool:
+        """Write report, trace and page; return whether; `error` would be the worse news."""
         assert self.run_dir is not None
-        path, reports = self.run_dir / REPORT, reports_of(self._sections, ended)
-        report = joined_report(self.config, reports, error, self._order, live, wall_s=wall_s)
         try:
-            join_traces(self.run_dir, list(reports))
-            write_report(path, report)
-            self.has_report = True
-            if self.config.page and (why := make_page(self.config.page, output, self.run_dir)):
-                logger.warning("%s", why)
+            join_traces(self.run_dir, list(report.sections))
+            write_report(self.run_dir / REPORT, report)
         except OSError as problem:
+            why = f"{problem.filename}: cannot be written: {problem.strerror}"
             if error is None:
-                why = f"{problem.filename}: cannot be written: {problem.strerror}"
                 raise RunpipeError(why) from problem
-            logger.error("no report=%s: %s", path, problem.strerror)
-        return report
+            logger.error("no report: %s", why)
+            return False
+        if self.config.page and (why := make_page(self.config.page, output, self.run_dir)):
+            logger.warning("%s", why)
+        return True
 
-    def _make(self, folder: Path, began: float) -> list[Section]:
-        pids = JoinedPids(folder)
-        self._order = order = LoadOrder(tuple(self._configs), self.config.run.residency)
+    def _make(self, folder: Path, began: float, *, resident: bool) -> list[Section]:
+        pids, configs = JoinedPids(folder), section_configs(self.config, resident=resident)
+        self._order = order = LoadOrder(
+            tuple(configs),
+            self.config.run.residency,
+            has_other_cut=resident and has_other_cut(self.config),
+        )
         sections: list[Section] = []
-        for name, config in self._configs.items():
+        for name, config in configs.items():
             before = sections[-1] if sections else None
             neighbours = Neighbours(
                 before=before.own if before else None,
@@ -245,7 +257,8 @@ class Chain:
         asked, folder = self._asked(input, output, overwrite=True), Path(run_dir).absolute()
         check_folders(asked.input, asked.output)
         self.close()
-        self._sections = self._make(folder, time.monotonic())
+        resident = self._starts_resident(folder)
+        self._sections = self._make(folder, time.monotonic(), resident=resident)
         return {
             one.name: one.pipeline.plan(
                 run_dir=one.folder,
@@ -274,18 +287,8 @@ class Chain:
         self.close()
 
 
-def _at_once(_opened: OpenedJob) -> None:
+def _at_once(_opened: OpenedJob, _runner: Runner) -> None:
     """Let a section load: inline, the one before has ended."""
-
-
-def _worst(ended: Ended) -> BaseException | None:
-    """Return what the whole run raises: the first real failure, else the first other one."""
-    errors = [one for one in ended.values() if isinstance(one, BaseException)]
-    for kinds in ((RunIncomplete, RunInterrupted), (RunIncomplete,), ()):
-        for error in errors:
-            if not isinstance(error, kinds):
-                return error
-    return None
 
 
 def open_pipeline(

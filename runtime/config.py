@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+Groups = tuple[tuple[str, ...], ...]
+
+
 class PipelineConfig(Part):
     """A whole pipeline: its stages in data-flow order, the first a source, the last a sink."""
 
@@ -72,6 +75,7 @@ class PipelineConfig(Part):
     )
 
     _path: Path | None = PrivateAttr(default=None)
+    _whole: PipelineConfig | None = PrivateAttr(default=None)  # that this is a section of
 
     @property
     def path(self) -> Path | None:
@@ -92,6 +96,21 @@ class PipelineConfig(Part):
     def has_sections(self) -> bool:
         """Whether the sinks name what they make: so it is run in sections, or is one of them."""
         return "" not in cut(self.stages)
+
+    @property
+    def num_computing(self) -> int:
+        """How many CPU workers compute, over all sections, wherever they are cut."""
+        stages = (self._whole or self).stages
+        ends = {end for names in cut(stages).values() for end in (names[0], names[-1])}
+        there = (stage for name, stage in stages.items() if name not in ends and not stage.gpus)
+        return sum(stage.num_replicas for stage in there)
+
+    def section(self, stages: Mapping[str, StageConfig], groups: Groups) -> PipelineConfig:
+        """Return a configuration of these stages of this one."""
+        update = {"page": None, "stages": stages, "groups": groups}
+        section = self.model_copy(update=update)
+        section._whole = self
+        return section
 
     @model_validator(mode="after")
     def _enough_stages(self) -> Self:

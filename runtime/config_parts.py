@@ -39,6 +39,10 @@ class StageConfig(Part):
     assign: Literal["least_loaded", "round_robin"] = Field(
         default="least_loaded", description="Which replica gets the next item."
     )
+    unless_resident: Annotated[bool, Strict()] = Field(
+        default=False,
+        description="Left out where the models of all sections fit into memory at once.",
+    )
     python: Text | None = Field(
         default=None,
         description="The Python of another environment for this stage's workers, with msgspec, "

@@ -144,6 +144,9 @@ class InlineCrew:
     def wake(self, why: KeyboardInterrupt | None = None) -> None:
         """Nobody waits here: this process's own signals interrupt it."""
 
+    def wait(self) -> None:
+        """Nobody is waited for."""
+
     def hurry(self) -> None:
         """Nothing to hurry: there is nobody to wait for."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runtime.runner import Runner
     from runtime.setup import OpenedJob
 
 ALL = 2**63 - 1  # more items than any section has
@@ -66,7 +67,7 @@ class Neighbours:
     before: Leading | None = None  # of the section before, if it runs too
     own: Leading | None = None  # of this one, for the next
     # waits until the section may load, and says why it may not; called once its plan is known
-    may_load: Callable[[OpenedJob], None] = lambda _opened: None
+    may_load: Callable[[OpenedJob, Runner], None] = lambda _opened, _runner: None
     run_dir: str = ""  # of the whole run
     earlier: str = ""  # `work_dir` of the section before, if it runs too
     trace_began: float | None = None  # time.monotonic() of the whole run; None: of this section

@@ -24,6 +24,7 @@ from runtime.run_dir import make_run_dir, wait_for_orphans
 from runtime.run_logs import RunLogs
 from runtime.runner import Runner
 from runtime.setup import OpenedJob, Setup
+from runtime.socket_folder import remove_left_folders
 from runtime.stored import JOB
 from runtime.supervisor import Supervisor
 from runtime.terminal import Terminal
@@ -148,6 +149,7 @@ class Pipeline:
     def _go_on(self, job: Job, earlier: Earlier, on_start: Callable[[Live], None]) -> Report:
         folder = Path(job.work_dir)
         earlier.check_asked(self.config, job)
+        remove_left_folders()  # there may be no fleet that does it
         if done := finished_report(earlier, folder, self.config):
             return done
         check_paths(job)
@@ -214,7 +216,8 @@ class Pipeline:
         """
         folder = Path(run_dir).absolute()
         job = self._job(input, output, overwrite=True)
-        check_paths(job)
+        if not self._neighbours.run_dir:  # else its folder is not there yet
+            check_paths(job)
         with self._stopping_on_failure():
             setup, _runner = self._start(folder, opens_gpus=False)
             setup.describe()

@@ -80,8 +80,8 @@ def plan_workers(config: PipelineConfig, host: Host) -> tuple[tuple[WorkerPlan, 
     workers = []
     for stages in _groups(config):
         stage = config.stages[stages[0]]
-        for replica in range(stage.num_replicas):
-            gpu = _gpu(stage.gpus[replica], stages, host, warnings) if stage.gpus else None
+        gpus = _gpus(stage.gpus, stages, host, warnings)
+        for replica, gpu in enumerate(gpus or [None] * stage.replicas):
             # What a GPU worker computes on the CPU is small, and threads that wait for more of it
             # would take the cores of the other workers.
             own = 1 if gpu and config.run.threads == "auto" else threads
@@ -104,19 +104,32 @@ def _groups(config: PipelineConfig) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(group_of.get(name, (name,)) for name in order))
 
 
-def _gpu(wanted: int, stages: Sequence[str], host: Host, warnings: list[str]) -> Gpu:
-    if not host.gpus:
+def _gpus(
+    wanted: Sequence[int], stages: Sequence[str], host: Host, warnings: list[str]
+) -> list[Gpu]:
+    """Return the GPU of each replica; those that there are take the part of those that are not.
+
+    A GPU that has a replica gets no second one for that: two on one GPU take turns.
+    """
+    if wanted and not host.gpus:
         raise PlanError(
-            f"stages.{stages[0]}.gpus: GPU {wanted} is asked for and this host has none; "
+            f"stages.{stages[0]}.gpus: GPU {wanted[0]} is asked for and this host has none; "
             "take a CPU configuration such as demo.yaml"
         )
-    gpu = host.gpus[wanted % len(host.gpus)]
-    if wanted >= len(host.gpus):
-        warnings.append(
-            f"{'+'.join(stages)}: GPU {wanted} is asked for and this host has {len(host.gpus)}; "
-            f"GPU {gpu.index} takes its part"
-        )
-    return gpu
+    taken = []
+    for number in wanted:
+        gpu = host.gpus[number % len(host.gpus)]
+        if number >= len(host.gpus):
+            is_taken = gpu in taken
+            warnings.append(
+                f"{'+'.join(stages)}: GPU {number} is asked for and this host has "
+                f"{len(host.gpus)}; "
+                + ("it is done without" if is_taken else f"GPU {gpu.index} takes its part")
+            )
+            if is_taken:
+                continue
+        taken.append(gpu)
+    return taken
 
 
 def _threads(config: PipelineConfig, host: Host) -> int:
@@ -126,8 +139,7 @@ def _threads(config: PipelineConfig, host: Host) -> int:
     """
     if config.run.threads != "auto":
         return config.run.threads
-    computing = list(config.stages.values())[1:-1]
-    return max(1, host.cores // max(1, sum(s.num_replicas for s in computing if not s.gpus)))
+    return max(1, host.cores // max(1, config.num_computing))
 
 
 def make_plan(

@@ -160,7 +160,7 @@ class Run:
             logger.warning("%s", opened.broken)  # now, and not only hours later
         self._warn(opened.plan.warnings)
         if not (self._earlier and self._earlier.is_whole(self._config, opened, done)):
-            self._neighbours.may_load(opened)
+            self._neighbours.may_load(opened, runner)
             opened = self._make_ready(setup, opened)
         done = self._begin_journal(opened, done, stack)
         self._account.gpu_use = GpuUse(w.gpu.uuid for w in opened.plan.workers if w.gpu)

@@ -41,6 +41,12 @@ class Runner(Protocol):
         Failed items are in `tally`.
         """
 
+    def wait(self) -> None:
+        """Hear the workers, who have nothing to do, until `wake` is called."""
+
+    def wake(self) -> None:
+        """Have `wait` return. From any thread."""
+
     def drain(self) -> None:
         """Let nothing new begin; `run` raises KeyboardInterrupt once all that has is durable.
 

@@ -15,17 +15,23 @@ from runtime.config_parts import StageConfig
 Stages = Mapping[str, StageConfig]
 
 
-def cut(stages: Stages) -> dict[str, tuple[str, ...]]:
+def cut(stages: Stages, *, resident: bool = False) -> dict[str, tuple[str, ...]]:
     """Return the stages of each section by its name, in order: the stem of what its sink makes.
 
     {"edits": ("read", "edit", "save"), "scores": ("collect", "score", "report")}; a pipeline that
     is one whole has one section, which is named "".
+
+    Args:
+        stages: of the whole pipeline.
+        resident: the models of all sections are in memory at once.
     """
     if all(stage.output is None for stage in stages.values()):
         return {"": tuple(stages)}
     sections: dict[str, tuple[str, ...]] = {}
     here: list[str] = []
     for name, stage in stages.items():
+        if resident and stage.unless_resident:
+            continue
         here.append(name)
         if stage.output is not None:
             sections[PurePath(stage.output).stem] = tuple(here)
@@ -44,15 +50,24 @@ def why_no_sections(stages: Stages, groups: Iterable[Sequence[str]]) -> str:
             f"stages.{makers[-1]}.output: makes this pipeline one of sections, so its last stage, "
             f"`{last}`, needs an `output` too"
         )
-    sections = cut(stages)
-    if len(sections) < len(makers):
-        return "stages: two of them have an `output` of one name; sections are named by it"
-    section_of = {name: section for section, names in sections.items() for name in names}
-    for section, names in sections.items():
-        if len(names) < 2:
-            return f"stages.{names[0]}: is alone in section `{section}`, which needs a source"
+    for resident in (False, True):
+        if why_not := _why_no_cut(stages, resident=resident):
+            return why_not
+    resident_cut = cut(stages, resident=True)
+    section_of = {name: section for section, names in resident_cut.items() for name in names}
     for group in groups:
         for one, other in pairwise(name for name in group if name in section_of):
             if section_of[one] != section_of[other]:
                 return f"groups: {one} and {other} are in different sections, and share no worker"
+    return ""
+
+
+def _why_no_cut(stages: Stages, *, resident: bool) -> str:
+    there = [stage for stage in stages.values() if not (resident and stage.unless_resident)]
+    sections = cut(stages, resident=resident)
+    if len(sections) < sum(stage.output is not None for stage in there):
+        return "stages: two of them have an `output` of one name; sections are named by it"
+    for section, names in sections.items():
+        if len(names) < 2:
+            return f"stages.{names[0]}: is alone in section `{section}`, which needs a source"
     return ""

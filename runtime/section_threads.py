@@ -18,7 +18,7 @@ from runtime.pipeline import Pipeline
 from runtime.report import Report, ResumedReport, load_report
 from runtime.residency import LoadOrder
 from runtime.sections import output_of
-from runtime.stored import JOB, load_job
+from runtime.stored import JOB, StoredJob, load_job
 
 REPORT = "report.json"
 Ended = Mapping[str, Report | BaseException]  # by section; why there is no report
@@ -32,6 +32,16 @@ class Asked:
     output: Path  # a folder
     overwrite: bool
     force: bool = False
+
+    def stored(self, config_path: str, num_runs: int) -> StoredJob:
+        """Return it as the run directory keeps it."""
+        return StoredJob(
+            input=self.input,
+            output=str(self.output),
+            overwrite=self.overwrite,
+            config=config_path,
+            num_runs=num_runs,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,16 @@ def reports_of(sections: Sequence[Section], ended: Ended) -> dict[str, Report]:
             with suppress(RunpipeError):  # the run says why it could not be written
                 found[section.name] = load_report(section.folder / REPORT)
     return found
+
+
+def worst(ended: Ended) -> BaseException | None:
+    """Return what the whole run raises: the first real failure, else the first other one."""
+    errors = [one for one in ended.values() if isinstance(one, BaseException)]
+    for kinds in ((RunIncomplete, RunInterrupted), (RunIncomplete,), ()):
+        for error in errors:
+            if not isinstance(error, kinds):
+                return error
+    return None
 
 
 class SectionThreads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.config import PipelineConfig
@@ -10,21 +11,34 @@ from runtime.section_names import cut
 from runtime.yaml_text import suggest
 
 
-def section_configs(config: PipelineConfig) -> dict[str, PipelineConfig]:
+def has_other_cut(config: PipelineConfig) -> bool:
+    """Whether the pipeline has more sections where its models do not fit into memory at once."""
+    return any(stage.unless_resident for stage in config.stages.values())
+
+
+def section_configs(config: PipelineConfig, *, resident: bool) -> dict[str, PipelineConfig]:
     """Return the configuration of each section that is to run, by name, in data-flow order.
 
+    Args:
+        config: of the whole pipeline.
+        resident: without the sections that are only there if not all models fit at once.
+
     Raises:
-        ConfigError: `run.only` names none of them.
+        ConfigError: `run.only` names no section.
     """
-    names = cut(config.stages)
-    only = config.run.only
-    if only is not None and only not in names:
-        raise ConfigError(f"run.only: no section is named `{only}`; {suggest(only, names)}")
-    return {
-        section: _section(config, stages)
-        for section, stages in names.items()
-        if only in (None, section)
-    }
+    names = cut(config.stages, resident=resident)
+    wanted = list(names)
+    if config.run.only is not None:
+        always = list(cut(config.stages, resident=True))
+        if config.run.only not in always:
+            hint = suggest(config.run.only, always)
+            raise ConfigError(f"run.only: no section is named `{config.run.only}`; {hint}")
+        end = wanted.index(config.run.only)
+        first = end
+        while first and wanted[first - 1] not in always:
+            first -= 1  # what prepares this section is a part of it
+        wanted = wanted[first : end + 1]
+    return {section: _section(config, names[section]) for section in wanted}
 
 
 def output_of(config: PipelineConfig, folder: Path) -> Path:
@@ -35,10 +49,13 @@ def output_of(config: PipelineConfig, folder: Path) -> Path:
 
 
 def _section(config: PipelineConfig, stages: tuple[str, ...]) -> PipelineConfig:
-    return config.model_copy(
-        update={
-            "page": None,
-            "stages": {name: config.stages[name] for name in stages},
-            "groups": tuple(group for group in config.groups if group[0] in stages),
-        }
-    )
+    here = {name: config.stages[name] for name in stages}
+    return config.section(here, tuple(_groups(config, stages)))
+
+
+def _groups(config: PipelineConfig, stages: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the groups as far as they are in one section."""
+    for group in config.groups:
+        here = tuple(name for name in group if name in stages)
+        if len(here) > 1:
+            yield here

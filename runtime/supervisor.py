@@ -69,6 +69,20 @@ class Supervisor:
             usages[name] = added(spent, usages.get(name, JobUsage()))
         return usages
 
+    def wait(self) -> None:
+        """Hear the workers, who have nothing to do, until `wake` is called.
+
+        Raises:
+            WorkerDied, WorkerHung: one is gone.
+            RunpipeError: one says something that nobody asked for.
+        """
+        if (message := self._fleet.receive()) is not None:
+            raise RunpipeError(f"{message.sender} says {type(message).__name__} while it waits")
+
+    def wake(self) -> None:
+        """Have `wait` return. From any thread."""
+        self._fleet.wake()
+
     def drain(self) -> None:
         """End the run when what has begun is done. From any thread, or a signal's handler."""
         self._is_draining = True

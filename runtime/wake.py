@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 
 class Wake:
@@ -11,11 +12,16 @@ class Wake:
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._why: KeyboardInterrupt | None = None
+        # a signal's handler may call while this very thread is in `call`
+        self._lock = threading.RLock()
+        self._is_closed = False
 
     def call(self, why: KeyboardInterrupt | None = None) -> None:
-        """Wake whoever waits; `why`: have `heard` raise it, once. Also in a signal's handler."""
-        self._why = why or self._why
-        os.eventfd_write(self.fd, 1)
+        """Wake whoever waits; `why`: have `heard` raise it, once. Nobody hears it after `close`."""
+        with self._lock:
+            if not self._is_closed:
+                self._why = why or self._why
+                os.eventfd_write(self.fd, 1)
 
     def heard(self) -> None:
         """Be ready for the next call.
@@ -29,5 +35,7 @@ class Wake:
             raise why
 
     def close(self) -> None:
-        """Nobody may call any more."""
-        os.close(self.fd)
+        """Nobody waits any more."""
+        with self._lock:
+            self._is_closed = True
+            os.close(self.fd)

@@ -108,6 +108,7 @@ class GroupMeta:
 
     members: tuple[Member, ...]
     replies: tuple[Replies, ...] = ()  # one per member, by the judge
+    judge: str = ""  # who said it, for reports
     judged_at_once: int = 0  # rows in one batch; fewer than the group has, where memory is short
 
 

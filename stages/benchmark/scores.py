@@ -38,7 +38,7 @@ class SaveScores(Sink[Bytes, GroupFacts, GroupMeta]):
         protocol: by which the judge was asked: "origin", "gedit" or "imgedit".
         model_name: whose edits they are; names their images, as `SaveEdits` has it.
         model_revision: of its weights.
-        judge: what judged them.
+        judge: what judged them; "" = as it calls itself.
         judge_revision: of its weights.
         resize: the size at which the judge saw an edit: its source's (`source`), its own (`none`),
             or as the protocol has it (`protocol`).
@@ -114,6 +114,7 @@ class SaveScores(Sink[Bytes, GroupFacts, GroupMeta]):
         text = json.dumps(
             {
                 "lost": item.failed if meta is None else "",
+                "judge": "" if meta is None else meta.judge,
                 "verdicts": [asdict(each) for each in said],
                 "previews": [] if meta is None else _previews(meta, inputs),
             }
@@ -156,7 +157,7 @@ class SaveScores(Sink[Bytes, GroupFacts, GroupMeta]):
         )
         results = results_of(
             self._rules,
-            replace(self._setting, seed=facts.job.seed, group_size=facts.group_size),
+            self._setting_of(facts, groups),
             every,
             num_samples=facts.num_samples,
             lost=[group["lost"] for group in groups if group["lost"]],
@@ -177,6 +178,15 @@ class SaveScores(Sink[Bytes, GroupFacts, GroupMeta]):
         temporary = output.with_name(f".{output.name}.partial")
         temporary.write_text(text, "utf-8")
         publish(temporary, output, work_dir)
+
+    def _setting_of(self, facts: GroupFacts, groups: Sequence[Mapping[str, str]]) -> Setting:
+        by_itself = ", ".join(sorted({group["judge"] for group in groups} - {""}))
+        return replace(
+            self._setting,
+            judge=self._setting.judge or by_itself,
+            seed=facts.job.seed,
+            group_size=facts.group_size,
+        )
 
     def _opened(self) -> GroupFacts:
         assert self._facts is not None, "open comes first"

@@ -71,6 +71,8 @@ def _verdict(rules: Protocol, member: Member, said: Replies, *, model: str, fail
     except UserError as error:  # a group that the protocol does not know
         group, image = member.group, ""
         state, reason, scores = "unjudged", str(error), None
+        if not is_edited:  # that is why: what the set says of it was not even looked at
+            state, reason, scores = _decision(rules, member, said, failed)
     return Verdict(
         id=member.id,
         group=group,

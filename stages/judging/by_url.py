@@ -83,6 +83,11 @@ class ScoreByUrl(Judge[Bytes]):
         self._endpoint: Endpoint | None = None
         self._askers: ThreadPoolExecutor | None = None
 
+    @property
+    def name(self) -> str:
+        """The model as it is served, and where."""
+        return f"{self._model} at {self._url}"
+
     def load(self, device: str) -> None:
         """Reach the server, and find the model there.
 

@@ -106,7 +106,8 @@ class Endpoint:
             if attempt == self._limits.attempts or self._stopped.wait(pause_s):
                 break
             pause_s = min(2 * pause_s, _MAX_WAIT_S)
-        raise NoAnswerError(f"{reason} ({attempt} attempts)")
+        tried = f"{attempt} attempt{'s' if attempt > 1 else ''}"
+        raise NoAnswerError(f"{reason} ({tried} of up to {self._limits.timeout_s:g} s)")
 
     def _exchange(
         self, method: str, path: str, request: Mapping[str, object] | None

@@ -92,6 +92,11 @@ class Judge(Stage[TensorT, GroupFacts, GroupMeta]):
         return self._protocol
 
     @property
+    def name(self) -> str:
+        """What it is called in reports, unless a run says otherwise."""
+        return type(self).__name__
+
+    @property
     def rows_at_once(self) -> int:
         """How many rows one `ask` gets; 0 = only the edited ones, all of them."""
         return 0
@@ -128,8 +133,13 @@ class Judge(Stage[TensorT, GroupFacts, GroupMeta]):
             said = part_of(item.progress, number / len(chunks), 1 / len(chunks))
             replies |= self._judge(rows, members, shown, said)
             shown.forget()
-        kept = (replies.get(row) or _unasked(member) for row, member in enumerate(members))
-        return replace(item.meta, replies=tuple(kept), judged_at_once=self.rows_at_once)
+        kept = tuple(replies.get(row) or _unasked(member) for row, member in enumerate(members))
+        return replace(
+            item.meta,
+            replies=kept,
+            judge=self.name[:MAX_REASON_CHARS],
+            judged_at_once=self.rows_at_once,
+        )
 
     def _chunks(
         self, inputs: Mapping[str, TensorT], members: Sequence[Member]

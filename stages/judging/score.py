@@ -77,6 +77,11 @@ class Score(Judge["torch.Tensor"]):
         return read_checkpoint(self._weights)
 
     @property
+    def name(self) -> str:
+        """Its weights."""
+        return self._weights
+
+    @property
     def rows_at_once(self) -> int:
         """How many rows of a group are in one batch: all of it, or what fits into memory."""
         assert self._rows_at_once, "`prepare` comes first"

@@ -26,6 +26,7 @@ ELSEWHERE = {  # commands of minutes, with the tests that run them
     "tools/bench_reference.py": "tests/tools/test_bench_gpu.py",
     "tools/bench_sharing.py": "tests/tools/test_bench_sharing.py",
     "tools/bench_trace.py": "tests/tools/test_bench_trace.py",
+    "tools/bench_runtime_cost.py": "tests/tools/test_bench_runtime_cost.py",
     "tools/kill_matrix.py": "tests/tools/test_kill_matrix.py",
     "tools/soak.py": "tests/tools/test_soak.py",
     "tools/train_eden.py": "tests/tools/test_train_eden.py",

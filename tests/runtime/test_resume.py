@@ -1,7 +1,9 @@
 """A run that ended early goes on: nothing durable is done twice, nothing changed goes unsaid."""
 
 import signal
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +97,16 @@ def test_a_run_that_is_done_is_left_as_it_is(early, is_report_there):
     assert (early.out.stat().st_mtime_ns, early.out.stat().st_ino) == (was.st_mtime_ns, was.st_ino)
     assert early.noted() == []
     assert load_report(early.folder / "report.json") == report
+
+
+def test_what_a_killed_supervisor_left_goes_also_where_nothing_is_left_to_do(early):
+    early.begin()
+    early.again()
+    left = Path(tempfile.mkdtemp(prefix="rp-"))
+    (left / "lock").touch()  # and nobody holds it
+    with Pipeline(load_run_config(early.folder)) as pipeline:
+        pipeline.resume(early.folder)
+    assert not left.exists()
 
 
 def test_an_output_that_is_gone_is_joined_again(early):

@@ -55,7 +55,7 @@ def test_on_a_cpu_a_pass_is_a_range():
 
 
 def test_a_trace_without_kernels_is_refused():
-    with pytest.raises(RunpipeError, match="t.json: no event of the kind 'kernel'"):
+    with pytest.raises(RunpipeError, match=r"t.json: no event of the kind 'kernel'"):
         kernels_of([kernel("a", 0, 1, cat="cpu_op")], Traced(kind="kernel", num_items=1), "t.json")
 
 

@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +29,22 @@ BESIDE = ("report.md", "scores.jsonl", "previews.jsonl", "tables/scores.csv", "r
 
 def read(path):
     return json.loads(path.read_text())
+
+
+def test_why_a_sample_failed_is_told_also_where_its_category_is_unknown(tmp_path):
+    bad = member("line-0007", "", state="failed", reason="it is no JSON")
+    results = read(save(tmp_path, [group_of((bad, said()))]))
+    assert results["unscored"] == [
+        {"id": "line-0007", "category": "", "state": "failed", "reason": "it is no JSON"}
+    ]
+
+
+def test_a_judge_is_named_as_it_calls_itself_unless_a_run_says_otherwise(tmp_path):
+    groups = [replace(meta, judge="weights/8b") for meta in mixed_groups()]
+    by_itself = read(save(tmp_path / "one", groups, judge=""))
+    assert by_itself["metadata"]["judge"] == "weights/8b"
+    told = read(save(tmp_path / "two", groups, judge="Qwen3-VL 8B"))
+    assert told["metadata"]["judge"] == "Qwen3-VL 8B"
 
 
 def test_a_sample_has_scores_or_a_reason_and_is_counted_once(tmp_path):

@@ -164,14 +164,14 @@ def drip(handler):
     ("broken", "reason"),
     [
         (refuse, r'HTTP 400: {"error": {"message": "image too\nlarge"}}'),
-        (fail, "HTTP 500: <h1>oops</h1> (2 attempts)"),
-        (nonsense, "answered no JSON: \ufffd not JSON (2 attempts)"),
+        (fail, "HTTP 500: <h1>oops</h1> (2 attempts of up to 60 s)"),
+        (nonsense, "answered no JSON: \ufffd not JSON (2 attempts of up to 60 s)"),
         (another_form, "answered without choices[0].message.content"),
         (no_text, "answered without choices[0].message.content"),
         (deep, "answered no JSON"),
         (too_large, f"it sent more than {MAX_ANSWER_BYTES} bytes"),
         (hang_up, "disconnected"),
-        (cut_short, "(2 attempts)"),
+        (cut_short, "(2 attempts of up to"),
     ],
 )
 def test_a_broken_answer_leaves_out_its_sample_alone(serve, judge_at, broken, reason):
@@ -188,7 +188,7 @@ def test_a_broken_answer_leaves_out_its_sample_alone(serve, judge_at, broken, re
 def test_an_answer_that_does_not_end_in_time_leaves_out_its_sample_alone(serve, judge_at, broken):
     server = serve(by_instruction(broken, "Score: 6"))
     bad, good = TWO.run(judge_at(server.url, timeout_s=3.0, attempts=1)).replies
-    assert bad.reason == "timed out (ReadTimeout) (1 attempts)"
+    assert bad.reason == "timed out (ReadTimeout) (1 attempt of up to 3 s)"
     assert good.texts == ("Score: 6",)
 
 

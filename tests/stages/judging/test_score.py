@@ -257,8 +257,9 @@ def test_random_judges_are_the_same_for_the_same_seed(tiny_judge):
     made = _loaded("random:0:tiny")
     read = _loaded(tiny_judge)
     other = _loaded("random:1:tiny")
-    assert FOUR.run(made) == FOUR.run(read)
-    assert FOUR.run(made) != FOUR.run(other)
+    assert FOUR.run(made).replies == FOUR.run(read).replies
+    assert FOUR.run(made).replies != FOUR.run(other).replies
+    assert [FOUR.run(judge).judge for judge in (made, read)] == ["random:0:tiny", str(tiny_judge)]
     for judge in (made, read, other):
         judge.close()
 

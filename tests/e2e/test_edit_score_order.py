@@ -127,6 +127,28 @@ def test_who_is_killed_in_the_middle_of_an_edit_changes_nothing(
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+def test_all_workers_but_the_editor_killed_at_once_change_nothing(start, whole, tmp_path):
+    log, out = tmp_path / "log", tmp_path / "out"
+    write_config(tmp_path / "c.yaml", edit={"with": {"hold_at": "s03", "log": str(log)}})
+    asked = ("--config", "c.yaml", "--input", whole.parent / "set", "--output", "out")
+    process = start(*asked, "--run-dir", "run")
+    wait_until(lambda: log.exists() and "s03" in dict(begun(log)), timeout_s=60)
+    done = wait_durable(tmp_path / "run/edits", len(begun(log)) - 1)
+    before = len(begun(log))
+    pids = json.loads((tmp_path / "run/workers.json").read_text())
+    others = {name for name in pids if name != "edit/0"}
+    for name in others:
+        os.kill(pids[name], signal.SIGKILL)
+    wait_until(lambda: not any(Path(f"/proc/{pids[name]}").exists() for name in others))
+    (tmp_path / "go").touch()
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    assert not done & {name for name, _pid in begun(log)[before:]}
+    assert results(out) == results(whole)
+    assert images(out) == images(whole)
+    told = json.loads((tmp_path / "run/report.json").read_text())["workers"]
+    assert {worker["name"] for worker in told if worker["restarts"]} == others
+
+
 def wait_durable(section, count):
     """Wait until so many samples are in a section's journal; return their ids."""
     ids = [sample["id"] for sample in json.loads((section / "samples.json").read_text())]

@@ -55,7 +55,7 @@ def some_of(all_of, names):
 def test_a_limit_does_not_regroup(run, whole):
     assert len({answers for (answers,), _scores in said(whole).values()}) == 10, "all unlike"
     few = run("--limit", "4")
-    assert said(few) == some_of(said(whole), ["s00", "s01", "s02", "s03"])
+    assert said(few) == some_of(said(whole), ["s06", "s07", "s08", "s09"])
     expected = {path: told for path, told in images(whole).items() if path[-7:-4] in said(few)}
     assert images(few) == expected
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.base import Stage, TensorSpec, UserError
+from stages.base import Stage, TensorSpec
 from stages.benchmark.facts import SampleFacts, SampleMeta, edited_size
 from stages.benchmark.save import SaveEdits
 from stages.judging.judge import Answer, Judge
@@ -25,12 +25,10 @@ class FakeEdit(Stage):
     Args:
         area: pixels of an edit, about.
         refuse: ids of samples that it fails.
-        wrong_meta: id of a sample of which it returns what no meta is.
         delay_s: how long an edit takes, whatever else runs.
         kill_at: id of a sample at which its worker dies, the first time.
         hold_at: id of a sample at which it waits for the file `go` beside `log`.
         log: a file that gets a line for each edit that begins: id, worker, time.
-        weights: a folder, as real editors have it; "" = none.
     """
 
     library = "numpy"
@@ -42,14 +40,13 @@ class FakeEdit(Stage):
         *,
         area: int,
         refuse: tuple[str, ...] = (),
-        wrong_meta: str = "",
         delay_s: float = 0.0,
         kill_at: str = "",
         hold_at: str = "",
         log: str = "",
     ) -> None:
         self._area, self._delay_s, self._log = area, delay_s, log
-        self._refuse, self._wrong_meta = refuse, wrong_meta
+        self._refuse = refuse
         self._kill_at, self._hold_at = kill_at, hold_at
 
     def specs(self, facts: SampleFacts) -> dict[str, TensorSpec]:
@@ -71,8 +68,6 @@ class FakeEdit(Stage):
             os.kill(os.getpid(), signal.SIGKILL)
         if meta.id == self._hold_at:
             _wait_for(Path(self._log).with_name("go"))
-        if meta.id == self._wrong_meta:
-            return {"id": meta.id}
         time.sleep(self._delay_s)
         high, wide = edited_size(meta.height, meta.width, self._area)
         outputs["edited"][:] = 0
@@ -105,7 +100,7 @@ class Echoes(Judge):
     """Scores by pixels, and says in which row of how many: another batch, another answer.
 
     Args:
-        mute: ids... no: a word in a question to which it answers nonsense.
+        mute: part of a question to which it answers nonsense.
         delay_s: of a group.
     """
 
@@ -150,10 +145,3 @@ class FullAfter(SaveEdits):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "edits/x.png")
         self._room -= 1
         return super().write(item, inputs, meta)
-
-
-class NoEditor(FakeEdit):
-    """Cannot load, as an editor whose weights are another model's."""
-
-    def load(self, device: str) -> None:
-        raise UserError("/weights: a StableDiffusionPipeline, which edits nothing")

@@ -25,7 +25,7 @@ PIPELINE = {
 
 
 def write_set(folder, count, *, sizes=SIZES, lines=None):
-    """Write a folder set of `count` samples, of all categories and `sizes` in turn."""
+    """Write a folder set of `count` samples, the last id first, of all categories and `sizes`."""
     folder.mkdir()
     written = []
     for at in range(count):
@@ -39,7 +39,7 @@ def write_set(folder, count, *, sizes=SIZES, lines=None):
                 "image": f"{name}.png",
             }
         )
-    text = [json.dumps(line) for line in written] + (lines or [])
+    text = [json.dumps(line) for line in reversed(written)] + (lines or [])
     (folder / "samples.jsonl").write_text("\n".join(text) + "\n")
     return folder
 

@@ -1,11 +1,14 @@
 """Edit and score on the command line, through the real classes of diffusers and transformers."""
 
 import json
+import os
+import signal
 
 import pytest
 
 from tests.e2e.conftest import command_line
 from tests.e2e.edited import edits, images, results, told
+from tests.waiting import wait_until
 
 # The smallest that is whole: an edit has two passes of each of two steps.
 TINY = ("--config", "edit_score_tiny", "--set", "samples.area=4096")
@@ -89,3 +92,19 @@ def test_edits_alone_then_scores_alone_are_what_both_at_once_are(whole, runpipe,
     assert scored.returncode == 0, scored.stderr
     assert results(tmp_path / "apart") == results(out)
     assert (tmp_path / "apart/report.html").exists()
+
+
+@pytest.mark.nightly
+def test_an_editor_killed_between_two_edits_leaves_the_same_report(whole, start, tmp_path):
+    _ended, out = whole
+    process = start(*TINY, "--limit", "2", "--output", "other", "--run-dir", "run")
+    stored = tmp_path / "run/edits/edits"
+    wait_until(lambda: list(stored.glob("*.json")), timeout_s=120)
+    os.kill(json.loads((tmp_path / "run/workers.json").read_text())["edit/0"], signal.SIGKILL)
+    _out, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    for name in ("results.json", "report.md", "edits.jsonl"):
+        assert (tmp_path / "other" / name).read_bytes() == (out / name).read_bytes()
+    assert images(tmp_path / "other") == images(out)
+    told_of = json.loads((tmp_path / "run/report.json").read_text())["workers"]
+    assert {one["name"] for one in told_of if one["restarts"]} == {"edit/0"}

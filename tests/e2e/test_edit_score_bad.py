@@ -253,6 +253,18 @@ def test_a_judge_of_no_use_costs_the_scores_and_nothing_else(
     assert len(images(out)) == 3
 
 
+def test_an_answer_without_a_score_is_null_and_the_others_are_scored(run, tmp_path):
+    given = write_set(tmp_path / "set", 5)
+    ended, out = run(given, score={"with": {"mute": "Change s01"}})
+    assert ended.returncode == 0, ended.stderr
+    ((name, (state, reason)),) = unscored(out).items()
+    assert (name, state) == ("s01", "unparsed")
+    assert reason == "no score could be read from answer 1, also when asked again"
+    assert told(out)["s01"]["answers"] == told(out)["s01"]["retries"] == ["I would rather not say"]
+    assert results(out)["overall"]["score"]["count"] == 4
+    assert "I would rather not say" in (out / "report.html").read_text()
+
+
 def test_a_judge_that_is_not_there_ends_the_run_which_goes_on_when_it_is(run, runpipe, tmp_path):
     given = write_set(tmp_path / "set", 3)
     with socket.create_server(("127.0.0.1", 0)) as reserved:

@@ -55,7 +55,7 @@ def some_of(all_of, names):
 def test_a_limit_does_not_regroup(run, whole):
     assert len({answers for (answers,), _scores in said(whole).values()}) == 10, "all unlike"
     few = run("--limit", "4")
-    assert said(few) == some_of(said(whole), ["s00", "s01", "s02", "s03"])
+    assert said(few) == some_of(said(whole), ["s06", "s07", "s08", "s09"])
     expected = {path: told for path, told in images(whole).items() if path[-7:-4] in said(few)}
     assert images(few) == expected
 
@@ -125,6 +125,28 @@ def test_who_is_killed_in_the_middle_of_an_edit_changes_nothing(
     assert images(out) == images(whole)
     for name in ("results.json", "report.md", "scores.jsonl", "previews.jsonl", "edits.jsonl"):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_all_workers_but_the_editor_killed_at_once_change_nothing(start, whole, tmp_path):
+    log, out = tmp_path / "log", tmp_path / "out"
+    write_config(tmp_path / "c.yaml", edit={"with": {"hold_at": "s03", "log": str(log)}})
+    asked = ("--config", "c.yaml", "--input", whole.parent / "set", "--output", "out")
+    process = start(*asked, "--run-dir", "run")
+    wait_until(lambda: log.exists() and "s03" in dict(begun(log)), timeout_s=60)
+    done = wait_durable(tmp_path / "run/edits", len(begun(log)) - 1)
+    before = len(begun(log))
+    pids = json.loads((tmp_path / "run/workers.json").read_text())
+    others = {name for name in pids if name != "edit/0"}
+    for name in others:
+        os.kill(pids[name], signal.SIGKILL)
+    wait_until(lambda: not any(Path(f"/proc/{pids[name]}").exists() for name in others))
+    (tmp_path / "go").touch()
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    assert not done & {name for name, _pid in begun(log)[before:]}
+    assert results(out) == results(whole)
+    assert images(out) == images(whole)
+    told = json.loads((tmp_path / "run/report.json").read_text())["workers"]
+    assert {worker["name"] for worker in told if worker["restarts"]} == others
 
 
 def wait_durable(section, count):

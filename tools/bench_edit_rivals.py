@@ -137,7 +137,7 @@ class Edits:
         work = spec.work
         checkpoint = open_checkpoint(work.weights, (PLAIN, PLUS))
         device = torch.device(_device(work))
-        with torch.inference_mode():
+        with torch.no_grad():  # what inference mode makes cannot be moved between devices
             self.pipeline: Any = load_whole(checkpoint, device, DTYPES[work.dtype])
         self.pipeline.set_progress_bar_config(disable=True)
         if work.compiles:

@@ -1,7 +1,8 @@
 """Every command in README.md and in the help does what stands there, typed as it stands there.
 
 In a folder as a user's might be: a video, a configuration, a run, and a `demo.yaml` that is the
-shipped one with the smallest model and a short clip, so that this takes seconds.
+shipped one with the smallest model and a short clip, so that this takes seconds; and so is
+`edit_score_tiny.yaml`, without models: test_edit_score.py runs the shipped one.
 """
 
 import os
@@ -12,10 +13,12 @@ import sys
 
 import click
 import pytest
+import yaml
 
 from runtime.cli import runpipe
 from runtime.config import PROJECT
 from runtime.host import probe_host
+from tests.e2e.edited import write_config
 
 README = (PROJECT / "README.md").read_text()
 ELSEWHERE = {  # commands of minutes, with the tests that run them
@@ -67,6 +70,10 @@ def home(tmp_path_factory, clip):
         (home / name).write_text(text)
     for name in ("in.mp4", "in.mkv"):
         shutil.copy(clip, home / name)
+    tiny = yaml.safe_load(write_config(home / "edit_score_tiny.yaml").read_text())
+    tiny["input"] = str(PROJECT / "configs/edit_score/samples.jsonl")
+    tiny["output"] = "edit_score_tiny"
+    (home / "edit_score_tiny.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False))
     done = type_line(
         home, f"bin/runpipe --config demo.yaml --output first.mp4 --run-dir runs/{RUN}"
     )

@@ -92,6 +92,11 @@ class Admission:
     def _may_begin(self) -> bool:
         return not self._needs or self._needs[self._next] <= self._num_before
 
+    def end_here(self) -> None:
+        """Admit nothing new, not even what a segment that has begun still lacks."""
+        self.is_draining = True
+        self._drained = min(self._drained, self._next)
+
     @property
     def waits(self) -> bool:
         """Whether the next item waits for the section before."""

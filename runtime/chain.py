@@ -16,27 +16,25 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+from runtime.chain_report import told_before, write_surely
 from runtime.config import PipelineConfig
-from runtime.errors import ConfigError, RunpipeError
+from runtime.cuts import cuts_to_try
+from runtime.errors import ConfigError, PlanError, RunpipeError
 from runtime.job_paths import check_folders
-from runtime.joined import JoinedLive, JoinedPids, join_traces, joined_report
+from runtime.joined import JoinedLive, JoinedPids, joined_report
 from runtime.neighbours import Leading, Neighbours
-from runtime.page import make_page
 from runtime.pipeline import Pipeline
-from runtime.report import Report, load_report, write_report
-from runtime.residency import LoadOrder, NotResident
-from runtime.run_dir import make_run_dir
+from runtime.report import Report
+from runtime.residency import LoadOrder, NotResident, at_once, choose
+from runtime.run_dir import make_run_dir, wait_for_orphans
 from runtime.run_logs import RunLogs
-from runtime.runner import Runner
 from runtime.section_threads import Asked, Section, SectionThreads, reports_of, worst
-from runtime.sections import has_other_cut, output_of, section_configs
+from runtime.sections import output_of, section_configs
 from runtime.setup import OpenedJob
 from runtime.stored import JOB, load_job, store_config, store_job
 from runtime.terminal import Terminal
 
 logger = logging.getLogger(__name__)
-
-REPORT = "report.json"
 
 
 class Chain:
@@ -95,7 +93,8 @@ class Chain:
         self.run_dir, self.has_report = folder, False
         try:
             with self._logs.writing_in(folder):
-                self._store(asked, num_runs=1)
+                store_config(folder, self.config)
+                store_job(folder, asked.stored(str(self.config.path or ""), 1))
                 return self._go(asked, on_start)
         except ConfigError:
             if is_new and not self._live.has_items:
@@ -127,10 +126,17 @@ class Chain:
         asked = self._asked(
             input or stored.input, output or stored.output, overwrite=overwrite or stored.overwrite
         )
-        asked = replace(asked, force=force)
+        check_folders(asked.input, asked.output)
         with self._logs.writing_in(folder):
-            self._store(asked, num_runs=stored.num_runs + 1)
-            return self._go(asked, on_start)
+            if (asked.input, str(asked.output)) != (stored.input, stored.output) and not force:
+                raise ConfigError(
+                    f"{folder}: not resumed: it was a run of {stored.input} to {stored.output}; "
+                    "--force goes on all the same"
+                )
+            wait_for_orphans(folder)
+            again = asked.stored(stored.config, stored.num_runs + 1)
+            store_job(folder, again)
+            return self._go(replace(asked, force=force), on_start)
 
     def _asked(
         self, source: str | Path | None, output: str | Path | None, *, overwrite: bool
@@ -144,78 +150,60 @@ class Chain:
             overwrite=overwrite,
         )
 
-    def _store(self, asked: Asked, *, num_runs: int) -> None:
-        assert self.run_dir is not None
-        if num_runs == 1:
-            store_config(self.run_dir, self.config)
-        store_job(self.run_dir, asked.stored(str(self.config.path or ""), num_runs))
-
     def _go(self, asked: Asked, on_start: Callable[[JoinedLive], None]) -> Report:
         assert self.run_dir is not None
-        asked.output.mkdir(exist_ok=True)
-        if not self._starts_resident(self.run_dir):
-            return self._go_cut(asked, on_start, resident=False)
         try:
-            return self._go_cut(asked, on_start, resident=True)
-        except NotResident as error:
+            asked.output.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{asked.output}: cannot be made: {error.strerror}") from error
+        first, *others = cuts_to_try(self.config, self.run_dir)
+        try:
+            return self._go_cut(asked, on_start, resident=first, has_other=bool(others))
+        except PlanError as error:
+            if not others or self._live.has_items:
+                raise
             logger.info("another cut, since %s", error)
-            return self._go_cut(asked, on_start, resident=False)
-
-    def _starts_resident(self, folder: Path) -> bool:
-        """Whether to try with all models at once; a run that was cut otherwise goes on so."""
-        if not has_other_cut(self.config):
-            return True
-        every = section_configs(self.config, resident=False)
-        few = section_configs(self.config, resident=True)
-        began_cut = any((folder / name / JOB).exists() for name in every.keys() - few.keys())
-        return self.config.run.residency != "phased" and not began_cut
+            return self._go_cut(asked, on_start, resident=others[0], has_other=False)
 
     def _go_cut(
-        self, asked: Asked, on_start: Callable[[JoinedLive], None], *, resident: bool
+        self,
+        asked: Asked,
+        on_start: Callable[[JoinedLive], None],
+        *,
+        resident: bool,
+        has_other: bool,
     ) -> Report:
         assert self.run_dir is not None
         folder, began = self.run_dir, time.monotonic()
         self.close()
-        self._sections = self._make(folder, began, resident=resident)
+        self._sections = self._make(folder, began, resident=resident, has_other=has_other)
         self._live = live = JoinedLive([section.name for section in self._sections])
         on_start(live)
         ended = SectionThreads(self._sections, self._order).run(asked, live, inline=self._inline)
         error = worst(ended)
         if isinstance(error, ConfigError) and not live.has_items:
             raise error
-        if any(section.pipeline.has_report for section in self._sections):
-            wall_s = time.monotonic() - began
-            reports = reports_of(self._sections, ended)
-            report = joined_report(self.config, reports, error, self._order, live, wall_s=wall_s)
-            self.has_report = self._write(report, asked.output, error)
-        elif error is None:  # all was done already
-            report = load_report(folder / REPORT)
+        reports, wall_s = reports_of(self._sections, ended), time.monotonic() - began
+        if not reports:
+            raise error or RunpipeError(f"{folder}: no section has a report")
+        report = joined_report(self.config, reports, error, self._order, live, wall_s=wall_s)
+        is_new = any(section.pipeline.has_report for section in self._sections)
+        if not is_new and (told := told_before(report, folder)):
+            report = told
+        else:
+            self.has_report = write_surely(report, self.config, asked.output, folder, error)
         if error:
             raise error
         return report
 
-    def _write(self, report: Report, output: Path, error: BaseException | None) -> bool:
-        """Write report, trace and page; return whether; `error` would be the worse news."""
-        assert self.run_dir is not None
-        try:
-            join_traces(self.run_dir, list(report.sections))
-            write_report(self.run_dir / REPORT, report)
-        except OSError as problem:
-            why = f"{problem.filename}: cannot be written: {problem.strerror}"
-            if error is None:
-                raise RunpipeError(why) from problem
-            logger.error("no report: %s", why)
-            return False
-        if self.config.page and (why := make_page(self.config.page, output, self.run_dir)):
-            logger.warning("%s", why)
-        return True
-
-    def _make(self, folder: Path, began: float, *, resident: bool) -> list[Section]:
+    def _make(
+        self, folder: Path, began: float, *, resident: bool, has_other: bool
+    ) -> list[Section]:
         pids, configs = JoinedPids(folder), section_configs(self.config, resident=resident)
         self._order = order = LoadOrder(
             tuple(configs),
             self.config.run.residency,
-            has_other_cut=resident and has_other_cut(self.config),
+            has_other_cut=has_other,
         )
         sections: list[Section] = []
         for name, config in configs.items():
@@ -223,7 +211,7 @@ class Chain:
             neighbours = Neighbours(
                 before=before.own if before else None,
                 own=(own := Leading()),
-                may_load=_at_once if self._inline else partial(order.may_load, name),
+                may_load=at_once if self._inline else partial(order.may_load, name),
                 tell_pids=partial(pids.tell, name),
                 run_dir=str(folder),
                 earlier=str(before.folder) if before else "",
@@ -238,9 +226,18 @@ class Chain:
         return sections
 
     def drain(self) -> bool:
-        """Let the run end once all that has begun is durable; see `Pipeline.drain`."""
-        drained = [section.pipeline.drain() for section in self._sections]  # all of them
-        return any(drained)
+        """Let the run end once all that has begun is durable; see `Pipeline.drain`.
+
+        A section that has not begun does not begin any more.
+        """
+        drained = [section for section in self._sections if section.pipeline.drain()]
+        if drained:
+            why = KeyboardInterrupt()
+            self._order.stop(why)
+            for section in self._sections:
+                if section not in drained and not section.own.is_over:
+                    section.pipeline.interrupt(why)
+        return bool(drained)
 
     def plans(
         self,
@@ -256,10 +253,22 @@ class Chain:
         """
         asked, folder = self._asked(input, output, overwrite=True), Path(run_dir).absolute()
         check_folders(asked.input, asked.output)
+        first, *others = cuts_to_try(self.config, folder)
+        try:
+            return self._plans(asked, folder, resident=first, has_other=bool(others))
+        except PlanError:
+            if not others:
+                raise
+            return self._plans(asked, folder, resident=others[0], has_other=False)
+
+    def _plans(
+        self, asked: Asked, folder: Path, *, resident: bool, has_other: bool
+    ) -> dict[str, OpenedJob]:
         self.close()
-        resident = self._starts_resident(folder)
-        self._sections = self._make(folder, time.monotonic(), resident=resident)
-        return {
+        self._sections = self._make(
+            folder, time.monotonic(), resident=resident, has_other=has_other
+        )
+        found = {
             one.name: one.pipeline.plan(
                 run_dir=one.folder,
                 input=asked.input,
@@ -267,6 +276,10 @@ class Chain:
             )
             for one in self._sections
         }
+        needs = {name: opened.plan.memory for name, opened in found.items()}
+        if choose(self.config.run.residency, needs).is_phased and has_other:
+            raise NotResident("not all models fit at once")
+        return found
 
     def close(self) -> None:
         """Stop all workers. Safe to call twice."""
@@ -285,16 +298,3 @@ class Chain:
     ) -> None:
         """Stop all workers."""
         self.close()
-
-
-def _at_once(_opened: OpenedJob, _runner: Runner) -> None:
-    """Let a section load: inline, the one before has ended."""
-
-
-def open_pipeline(
-    config: PipelineConfig, *, verbosity: int = 0, terminal: Terminal | None = None
-) -> Pipeline | Chain:
-    """Return what runs `config`: in sections, if it has any."""
-    if config.has_sections:
-        return Chain(config, verbosity=verbosity, terminal=terminal)
-    return Pipeline(config, verbosity=verbosity, terminal=terminal)

@@ -207,7 +207,7 @@ class JobRun:
         is_over = before.is_over  # first: what it counts after that is its last word
         self.admission.reach(before.count)
         if is_over and self.admission.waits:
-            self.admission.drain(self._plan.items_per_segment)
+            self.admission.end_here()
 
     def _hear_next(self, deadline: float) -> None:
         if (message := self._fleet.receive(deadline=deadline)) is not None:

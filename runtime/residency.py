@@ -118,7 +118,7 @@ class LoadOrder:
             has_other_cut: nobody may load if they do not all fit at once.
         """
         self._names, self._asked, self._has_other_cut = names, asked, has_other_cut
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may stop it
         self._waiting: list[Waiting] = []
         self._opened: dict[str, OpenedJob] = {}
         self._over: frozenset[str] = frozenset()  # sections without workers, by now or ever
@@ -151,6 +151,8 @@ class LoadOrder:
     def _wait_for_turn(self, name: str, waiting: Waiting) -> None:
         self._wait_for(self._names, waiting, or_opened=True)
         with self._lock:
+            if self._why_not is not None:
+                raise self._why_not
             if self.chosen is None:
                 self._choose()
         if before := self._before(name):
@@ -160,12 +162,13 @@ class LoadOrder:
     def _choose(self) -> None:
         needs = {n: self._opened[n].plan.memory for n in self._names if n in self._opened}
         try:
-            self.chosen = chosen = choose(self._asked, needs)
+            chosen = choose(self._asked, needs)
             if chosen.is_phased and self._has_other_cut:
                 raise NotResident(chosen.why)
         except PlanError as error:
             self._stop(error)
             raise
+        self.chosen = chosen
         logger.info("residency phases=%s why=%s", chosen.phases, chosen.why)
 
     def _before(self, name: str) -> tuple[str, ...]:
@@ -203,9 +206,13 @@ class LoadOrder:
             self._stop(why)
 
     def _stop(self, why: BaseException) -> None:
-        self._why_not = why
+        self._why_not = self._why_not or why
         self._tell()
 
     def _tell(self) -> None:
         for one in self._waiting:
             one.wake()
+
+
+def at_once(_opened: OpenedJob, _waiting: Waiting) -> None:
+    """Let a section load: inline, the one before has ended."""

@@ -62,6 +62,8 @@ def reports_of(sections: Sequence[Section], ended: Ended) -> dict[str, Report]:
     found = {}
     for section in sections:
         report = ended.get(section.name)
+        if isinstance(report, RunIncomplete) and not section.pipeline.has_report:
+            report = load_report(section.folder / REPORT)  # of before, which is there then
         if isinstance(report, Report) and not section.pipeline.has_report:
             items = report.items.done + report.items.failed
             runs = load_job(section.folder).num_runs
@@ -93,17 +95,30 @@ class SectionThreads:
 
     def run(self, asked: Asked, live: JoinedLive, *, inline: bool) -> Ended:
         """Run all sections to their end; `inline`: in this order, each when the last has ended."""
-        at_once = 1 if inline else len(self._sections)
-        with ThreadPoolExecutor(at_once, "section") as threads:
-            futures = {
-                threads.submit(self._one, section, asked, live): section.name
-                for section in self._sections
-            }
+        if inline:
+            return self._in_turn(asked, live)
+        futures: dict[Future[Report], str] = {}
+        with ThreadPoolExecutor(len(self._sections), "section") as threads:
             try:
+                for section in self._sections:
+                    futures[threads.submit(self._one, section, asked, live)] = section.name
                 self._watch(futures)
             except KeyboardInterrupt as why:
                 self._stop(why)
         return {name: future.exception() or future.result() for future, name in futures.items()}
+
+    def _in_turn(self, asked: Asked, live: JoinedLive) -> Ended:
+        """Run one section after the other in this thread, as long as each goes to its end."""
+        ended: dict[str, Report | BaseException] = {}
+        for section in self._sections:
+            try:
+                ended[section.name] = self._one(section, asked, live)
+            except RunIncomplete as error:
+                ended[section.name] = error
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the run raises it
+                ended[section.name] = error
+                break
+        return ended
 
     def _watch(self, futures: Mapping[Future[Report], str]) -> None:
         """Wait for all; with the first that fails as a whole the others end too."""

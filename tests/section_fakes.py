@@ -43,6 +43,15 @@ class Keeps(_Fake, Sink):
         publish(temporary, Path(self._job.output), Path(self._job.work_dir))
 
 
+class KeepsUntil(Keeps):
+    """Keeps four items, then finds no room."""
+
+    def write(self, item: Item[Meta], inputs, meta: Meta | None) -> int:
+        if item.index >= GROUP + 1:
+            raise OSError("no more")
+        return super().write(item, inputs, meta)
+
+
 class Groups(_Fake, Source):
     """Item i is the numbers of items 3 i, 3 i + 1 and 3 i + 2 of the section before, as `x`."""
 

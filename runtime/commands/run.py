@@ -46,7 +46,7 @@ def show_plan(request: RunRequest) -> None:
     """Print workers, pools and links; run nothing."""
     import tempfile
 
-    from runtime.chain import open_pipeline
+    from runtime.pipelines import open_pipeline
     from runtime.plan_text import describe_plans
 
     config = _load(request)
@@ -94,7 +94,7 @@ def _load(request: RunRequest) -> PipelineConfig:
 def _run(request: RunRequest, *, on_failure: Callable[[Path], None]) -> tuple[Report, bool]:
     """Run, or go on; return the report, and whether there was anything to do."""
     from runtime.account import weights_notes
-    from runtime.chain import open_pipeline
+    from runtime.pipelines import open_pipeline
     from runtime.terminal import Terminal
     from runtime.view import RunView
 

@@ -185,17 +185,17 @@ class Fleet:
                 answers[message.sender] = message
         return {worker: answers[worker] for worker in workers if worker in answers}
 
-    def receive(self, *, deadline: float | None = None) -> AnyMessage | None:
+    def receive(self, *, deadline: float | None = None, wakes: bool = True) -> AnyMessage | None:
         """Wait for the next message that is more than a heartbeat.
 
-        None if `deadline` comes first, or if `wake` was called.
+        None if `deadline` comes first, or if `wake` was called and this `wakes`.
 
         Raises:
             WorkerDied: a worker ended, and its last words have been read.
             WorkerHung: no heartbeat for `hang_s`, or no progress with an item for its limit.
         """
         while True:
-            message = self._next_message(deadline)
+            message = self._next_message(deadline, wakes=wakes)
             if message is None:
                 return None
             worker = self.workers.get(message.sender)
@@ -206,7 +206,7 @@ class Fleet:
             if not self._vital.hear(message):
                 return message
 
-    def _next_message(self, deadline: float | None) -> AnyMessage | None:
+    def _next_message(self, deadline: float | None, *, wakes: bool) -> AnyMessage | None:
         while True:
             try:
                 return self._inbox.receive()
@@ -218,8 +218,9 @@ class Fleet:
             dead = self._watch.wait(timeout_s=self._until(deadline))
             if self._wake.fd in dead:
                 self._wake.heard()
-                return None
-            if dead:
+                if wakes:
+                    return None
+            elif dead:
                 self._wait_for_last_words(dead)
             elif deadline is not None and time.monotonic() >= deadline:
                 return None

@@ -193,10 +193,7 @@ class Recovery:
             self._fleet.send_pulse(worker, died)
         claims: dict[str, Sequence[ItemPlace]] = {ME["sender"]: tuple(self._sent.values())}
         waiting, deadline = set(self._in_job), time.monotonic() + HELD_S
-        while waiting and time.monotonic() < deadline:
-            message = self._fleet.receive(deadline=deadline)
-            if message is None:
-                continue  # woken for something else, or too late
+        while waiting and (message := self._fleet.receive(deadline=deadline, wakes=False)):
             if isinstance(message, Held) and message.asked == self._asked:
                 claims[message.sender] = message.items
                 waiting.discard(message.sender)

@@ -236,7 +236,7 @@ class PlayedFleet:
                 answers[message.sender] = message
         return answers
 
-    def receive(self, *, deadline=None):
+    def receive(self, *, deadline=None, wakes=True):
         while True:
             if deadline is not None and self.random.random() < self.lateness:
                 return None

@@ -126,6 +126,7 @@ class SourceOpened(Message, frozen=True):
     num_units: Size
     warnings: tuple[str, ...]  # what a user should know of the input
     broken: str  # why it is not whole; "" = it is
+    needs: tuple[Index, ...] = ()  # items of the section before that each item waits for
 
 
 class Specified(Message, frozen=True):

@@ -33,7 +33,11 @@ class Admission:
     """The items of one job: admitted in order, finished in any order."""
 
     def __init__(
-        self, *, num_items: int, window: int, durable: Sequence[tuple[int, int]] = ()
+        self,
+        *,
+        num_items: int,
+        window: int,
+        durable: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Start a job of items 0 .. num_items - 1.
 
@@ -46,6 +50,8 @@ class Admission:
         self.is_draining = False
         self._drained = num_items
         self._window = window
+        self._needs: Sequence[int] = ()  # of the section before, for each item
+        self._num_before = 0  # leading items of the section before that are finished
         self._next = 0
         self._oldest = 0
         self._ahead: set[int] = set()  # finished, but newer than the oldest unfinished
@@ -76,11 +82,33 @@ class Admission:
         return [self._admitted(item) for item in (*items, *self._new())]
 
     def _new(self) -> Iterator[int]:
-        while self._next < min(self._oldest + self._window, self._limit):
+        while self._next < min(self._oldest + self._window, self._limit) and self._may_begin:
             item = self._next
             self._next += 1
             self._skip()
             yield item
+
+    @property
+    def _may_begin(self) -> bool:
+        return not self._needs or self._needs[self._next] <= self._num_before
+
+    def end_here(self) -> None:
+        """Admit nothing new, not even what a segment that has begun still lacks."""
+        self.is_draining = True
+        self._drained = min(self._drained, self._next)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next item waits for the section before."""
+        return self._next < self.num_items and not self._may_begin
+
+    def hold_back(self, needs: Sequence[int]) -> None:
+        """Admit each item only when `reach` has told of as many items as `needs` has for it."""
+        self._needs = needs
+
+    def reach(self, num_before: int) -> None:
+        """Note how many leading items of the section before are finished."""
+        self._num_before = num_before
 
     @property
     def _limit(self) -> int:

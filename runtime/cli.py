@@ -7,10 +7,13 @@ it needs when it is called.
 from __future__ import annotations
 
 import gc
+import json
 import re
 import signal
 import sys
+from collections.abc import Mapping
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +21,9 @@ from runtime.commands.group import Commands, refuse_options_before_command
 from runtime.commands.options import HELP_NAMES, VARIABLE, config_option, set_option
 from runtime.config_files import PROJECT
 from runtime.errors import ConfigError, RunInterrupted, RunpipeError, Terminated
+
+if TYPE_CHECKING:
+    from runtime.commands.run import RunRequest
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2  # 128 + signal when interrupted; click exits with 2
 
@@ -51,6 +57,25 @@ def _print_version(context: click.Context, _option: click.Parameter, is_asked: b
     type=click.IntRange(min=0),
     metavar="N",
     help="Of all random numbers, as --set run.seed=N. Default: the configuration's, else 0.",
+)
+@click.option(
+    "--only",
+    metavar="SECTION",
+    help="Run one section of a pipeline that has several, as --set run.only=SECTION: of "
+    "edit_score, `edits` or `results`. Default: all.",
+)
+@click.option(
+    "--categories",
+    multiple=True,
+    metavar="NAME ...",
+    help="Of a benchmark, only the samples of these, as --set samples.categories=[NAME, ...]. "
+    "Default: all.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of a benchmark, only the first N samples, as --set samples.limit=N. Default: all.",
 )
 @click.option(
     "--strict",
@@ -112,23 +137,7 @@ def _print_version(context: click.Context, _option: click.Parameter, is_asked: b
     help="Print the version and exit.",
 )
 @click.pass_context
-def runpipe(
-    context: click.Context,
-    config: str | None,
-    source: str | None,
-    output: str | None,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    strict: bool,
-    overwrite: bool,
-    dry_run: bool,
-    run_dir: str | None,
-    resume: str | None,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-    verbosity: int,
-) -> None:
+def runpipe(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - click's
     """Run a staged diffusion pipeline: one process per stage, on one host with several GPUs.
 
     \b
@@ -141,46 +150,52 @@ def runpipe(
     if context.invoked_subcommand:
         refuse_options_before_command(context)
         return
-    if why_not := _contradiction(config, resume, run_dir, dry_run, as_json, force):
+    if why_not := _contradiction(options):
         context.fail(why_not)
-    from runtime.commands.run import RunRequest, run_and_print_report, run_and_tell, show_plan
+    from runtime.commands.run import run_and_print_report, run_and_tell, show_plan
 
-    asked = ["run.strict=true"] if strict else []
-    asked += [f"run.seed={seed}"] if seed is not None else []
-    request = RunRequest(
-        config=config,
-        overrides=(*overrides, *asked),
-        source=source,
-        output=output,
-        overwrite=overwrite,
-        run_dir=run_dir,
-        resume=resume,
-        force=force,
-        verbosity=verbosity,
-        quiet=quiet,
+    is_dry, as_json = options["dry_run"], options["as_json"]
+    act = show_plan if is_dry else run_and_print_report if as_json else run_and_tell
+    act(_request(options))
+
+
+def _request(options: Mapping[str, Any]) -> RunRequest:
+    from runtime.commands.run import RunRequest
+
+    short = {
+        "run.strict": options["strict"] or None,
+        "run.seed": options["seed"],
+        "run.only": options["only"],
+        "samples.categories": list(options["categories"]) or None,
+        "samples.limit": options["limit"],
+    }
+    asked = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]
+    return RunRequest(
+        config=options["config"],
+        overrides=(*options["overrides"], *asked),
+        source=options["source"],
+        output=options["output"],
+        overwrite=options["overwrite"],
+        run_dir=options["run_dir"],
+        resume=options["resume"],
+        force=options["force"],
+        verbosity=options["verbosity"],
+        quiet=options["quiet"],
     )
-    act = show_plan if dry_run else run_and_print_report if as_json else run_and_tell
-    act(request)
 
 
-def _contradiction(
-    config: str | None,
-    resume: str | None,
-    run_dir: str | None,
-    dry_run: bool,
-    as_json: bool,
-    force: bool,
-) -> str:
+def _contradiction(options: Mapping[str, Any]) -> str:
     """Return why these options do not go together; "" = they do."""
-    if config is None and resume is None:
+    is_resumed = options["resume"] is not None
+    if options["config"] is None and not is_resumed:
         return "--config is missing: say what to run, such as `runpipe --config demo`"
-    if dry_run and as_json:
+    if options["dry_run"] and options["as_json"]:
         return "--json prints the report of a run, and --dry-run runs nothing; drop one"
-    if dry_run and resume is not None:
+    if options["dry_run"] and is_resumed:
         return "--dry-run plans a new run, and --resume goes on with one; drop one"
-    if run_dir is not None and resume is not None:
+    if options["run_dir"] is not None and is_resumed:
         return "--resume names the run directory already; drop --run-dir"
-    if force and resume is None:
+    if options["force"] and not is_resumed:
         return "--force goes with --resume; an output is replaced with --overwrite"
     return ""
 

@@ -8,34 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PrivateAttr,
-    Strict,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
 from runtime.config_files import CONFIGS, PROJECT, find_config, read_config, shown
-from runtime.config_types import (
-    CountOrAuto,
-    Keywords,
-    Replicas,
-    Require,
-    Seconds,
-    StageName,
-    Text,
-    Use,
-    without_plugins,
-)
+from runtime.config_parts import Part, RunConfig, StageConfig, place
+from runtime.config_types import Keywords, StageName, Text, Use
 from runtime.errors import ConfigError
+from runtime.section_names import cut, why_no_sections
 from runtime.yaml_text import apply_override, split_override, suggest
 
 __all__ = [
@@ -51,83 +35,10 @@ __all__ = [
 ]
 
 
-without_plugins()
+Groups = tuple[tuple[str, ...], ...]
 
 
-class _Part(BaseModel):
-    # deferred, so that what stands inside of another is built once, with that
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class StageConfig(_Part):
-    """One stage and where its replicas run."""
-
-    use: Use = Field(description="The class, as module:Class.", examples=["stages.eden:Denoise"])
-    gpus: tuple[Annotated[int, Strict(), Field(ge=0)], ...] = Field(
-        default=(), description="One replica for each GPU named here; none: it runs on the CPU."
-    )
-    replicas: Replicas = Field(default=1, description="Workers of a CPU stage.")
-    assign: Literal["least_loaded", "round_robin"] = Field(
-        default="least_loaded", description="Which replica gets the next item."
-    )
-    options: Keywords = Field(
-        default_factory=dict,
-        alias="with",
-        description="Keywords of its constructor; they win over `model` and `video`.",
-    )
-
-    @model_validator(mode="after")
-    def _one_way_to_count(self) -> Self:
-        if self.gpus and self.replicas != 1:
-            raise ValueError(
-                f"gpus = {list(self.gpus)} already means {_replicas(len(self.gpus))}; "
-                "leave `replicas` out, or name a GPU more often"
-            )
-        return self
-
-    @property
-    def num_replicas(self) -> int:
-        """How many workers run this stage."""
-        return len(self.gpus) or self.replicas
-
-
-class RunConfig(_Part):
-    """How to run, whatever the pipeline is."""
-
-    seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = Field(
-        default=0, description="Of all random numbers; the same seed gives the same bytes."
-    )
-    window: CountOrAuto = Field(
-        default="auto", description="Items under way; auto: as many as the plan finds needed."
-    )
-    hang_s: Seconds = Field(
-        default=60.0, description="Seconds without a heartbeat after which a worker is killed."
-    )
-    item_limit_s: Seconds | None = Field(
-        default=None, description="The same for one item; left out, 20 x the slowest, at least 60."
-    )
-    stop_grace_s: Seconds = Field(
-        default=10.0, description="Seconds between asking a worker to stop, SIGTERM and SIGKILL."
-    )
-    threads: CountOrAuto = Field(
-        default="auto", description="Of one stage; auto: the usable cores, shared out."
-    )
-    require: Require = Field(
-        default=None,
-        description="How tensors must get from one GPU worker to another: `cuda` refuses to run "
-        "where GPU memory cannot be shared, `host` always takes host memory; left out, host "
-        "memory is taken where it must be, with a warning.",
-    )
-    trace: Annotated[bool, Strict()] = Field(
-        default=True, description="Write what every worker did and when to trace.json."
-    )
-    strict: Annotated[bool, Strict()] = Field(
-        default=False,
-        description="Refuse to run where the plan had to be bent to fit, as with fewer GPUs.",
-    )
-
-
-class PipelineConfig(_Part):
+class PipelineConfig(Part):
     """A whole pipeline: its stages in data-flow order, the first a source, the last a sink."""
 
     pipeline: Text = Field(
@@ -142,10 +53,19 @@ class PipelineConfig(_Part):
         description="Keywords for the constructors of all stages that have them.",
     )
     video: Keywords = Field(default_factory=dict, description="Likewise, of the video.")
+    samples: Keywords = Field(
+        default_factory=dict, description="Likewise, of a benchmark's samples."
+    )
     stages: Mapping[StageName, StageConfig] = Field(
         description="The stages by name, in data-flow order.",
         examples=[{"read": {"use": "stages.video:ReadVideo"}, "next": {"use": "module:Class"}}],
         json_schema_extra={"minProperties": 2, "additionalProperties": False},
+    )
+    page: Use | None = Field(
+        default=None,
+        description="Of a pipeline in sections: a function of (output folder, run directory) that "
+        "makes a page of a run that has ended.",
+        examples=["stages.benchmark.pages:make_page"],
     )
     groups: tuple[tuple[StageName, ...], ...] = Field(
         default=(), description="Lists of stages that share one worker."
@@ -155,6 +75,7 @@ class PipelineConfig(_Part):
     )
 
     _path: Path | None = PrivateAttr(default=None)
+    _whole: PipelineConfig | None = PrivateAttr(default=None)  # that this is a section of
 
     @property
     def path(self) -> Path | None:
@@ -168,8 +89,28 @@ class PipelineConfig(_Part):
 
     @property
     def defaults(self) -> dict[str, JsonValue]:
-        """`model` and `video` together: defaults for constructor keywords of that name."""
-        return {**self.model, **self.video}
+        """`model`, `video`, `samples` together: defaults for constructor keywords of that name."""
+        return {**self.model, **self.video, **self.samples}
+
+    @property
+    def has_sections(self) -> bool:
+        """Whether the sinks name what they make: so it is run in sections, or is one of them."""
+        return "" not in cut(self.stages)
+
+    @property
+    def num_computing(self) -> int:
+        """How many CPU workers compute, over all sections, wherever they are cut."""
+        stages = (self._whole or self).stages
+        ends = {end for names in cut(stages).values() for end in (names[0], names[-1])}
+        there = (stage for name, stage in stages.items() if name not in ends and not stage.gpus)
+        return sum(stage.num_replicas for stage in there)
+
+    def section(self, stages: Mapping[str, StageConfig], groups: Groups) -> PipelineConfig:
+        """Return a configuration of these stages of this one."""
+        update = {"page": None, "stages": stages, "groups": groups}
+        section = self.model_copy(update=update)
+        section._whole = self
+        return section
 
     @model_validator(mode="after")
     def _enough_stages(self) -> Self:
@@ -178,8 +119,16 @@ class PipelineConfig(_Part):
                 f"stages = {list(self.stages)}: a pipeline has a source, which is the first "
                 "stage, and a sink, which is the last"
             )
-        if both := sorted(self.model.keys() & self.video.keys()):
-            raise ValueError(f"`{both[0]}` stands in `model` and in `video`; leave one out")
+        parts = {"model": self.model, "video": self.video, "samples": self.samples}
+        for (one, keys), (other, others) in combinations(parts.items(), 2):
+            if both := sorted(keys.keys() & others.keys()):
+                raise ValueError(f"`{both[0]}` stands in `{one}` and in `{other}`; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        if why_not := why_no_sections(self.stages, self.groups):
+            raise ValueError(why_not)
         return self
 
     @model_validator(mode="after")
@@ -202,11 +151,13 @@ class PipelineConfig(_Part):
     def _check_alike(self, group: tuple[str, ...]) -> None:
         first, *others = group
         for name in others:
-            if _place(self.stages[name]) != _place(self.stages[first]):
+            if place(self.stages[name]) != place(self.stages[first]):
                 raise ValueError(
                     f"groups: {list(group)} share one worker, but {first} has "
-                    f"{_place(self.stages[first])} and {name} has {_place(self.stages[name])}"
+                    f"{place(self.stages[first])} and {name} has {place(self.stages[name])}"
                 )
+            if self.stages[name].python != self.stages[first].python:
+                raise ValueError(f"groups: {list(group)} share one worker, but not their `python`")
 
 
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> PipelineConfig:
@@ -265,7 +216,12 @@ def _override(data: Mapping[str, object], override: str) -> Mapping[str, object]
 
 def _resolve(config: PipelineConfig) -> PipelineConfig:
     stages = {
-        name: stage.model_copy(update={"options": _with_weights(stage.options, config.folder)})
+        name: stage.model_copy(
+            update={
+                "options": _with_weights(stage.options, config.folder),
+                "python": stage.python and _interpreter(name, stage.python, config.folder),
+            }
+        )
         for name, stage in config.stages.items()
     }
     return config.model_copy(
@@ -286,15 +242,20 @@ def _with_weights(keywords: Keywords, folder: Path) -> Keywords:
     weights = keywords.get("weights")
     if not isinstance(weights, str) or weights.startswith("random:"):
         return keywords
+    found = _found(weights, folder)
+    return {**keywords, "weights": found} if found else keywords
+
+
+def _found(path: str, folder: Path) -> str:
+    """Return where `path` is, in the order that `_with_weights` says; "" if it is not there."""
     for start in (Path.cwd(), folder, PROJECT):
-        if os.path.exists(start / weights):  # False, not an error, for a name that is too long
-            return {**keywords, "weights": os.path.normpath(start / weights)}
-    return keywords
+        if os.path.exists(start / path):  # False, not an error, for a name that is too long
+            return os.path.normpath(start / path)
+    return ""
 
 
-def _place(stage: StageConfig) -> str:
-    return f"gpus {list(stage.gpus)}" if stage.gpus else _replicas(stage.replicas)
-
-
-def _replicas(count: int) -> str:
-    return f"{count} replica{'s' if count != 1 else ''}"
+def _interpreter(stage: str, path: str, folder: Path) -> str:
+    found = _found(path, folder)
+    if not found or not os.access(found, os.X_OK):
+        raise ConfigError(f"stages.{stage}.python: {path}: there is no such program")
+    return found

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, Strict, 
 
 _PLUGINS = "pydantic.plugin._loader"  # with the first model it looks for plugins in all packages
 _STAGE_NAME = r"^[a-z][a-z0-9_]*$"
+_FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*\.[A-Za-z0-9.]+$"
 _USE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
@@ -44,6 +45,12 @@ def _use(use: str) -> str:
     return use
 
 
+def _file_name(name: str) -> str:
+    if not re.fullmatch(_FILE_NAME, name):
+        raise ValueError(f'wanted the name of a file, such as "edits.jsonl", found {name!r}')
+    return name
+
+
 def _count_or_auto(value: object) -> object:
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if not is_count and value != "auto":
@@ -59,6 +66,12 @@ StageName = Annotated[
 ]
 Use = Annotated[
     str, Strict(), AfterValidator(_use), WithJsonSchema({"type": "string", "pattern": _USE})
+]
+FileName = Annotated[
+    str,
+    Strict(),
+    AfterValidator(_file_name),
+    WithJsonSchema({"type": "string", "pattern": _FILE_NAME}),
 ]
 Text = Annotated[str, Strict(), Field(min_length=1)]
 Keywords = Mapping[Annotated[str, Strict(), AfterValidator(_keyword)], JsonValue]

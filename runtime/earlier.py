@@ -14,6 +14,7 @@ from runtime.fingerprint import basis, fingerprint, fingerprint_changes
 from runtime.journal import DoneItems, Journal, set_journal_aside
 from runtime.resume import Found, compare, item_size, work_changes
 from runtime.setup import OpenedJob
+from runtime.stage_code import stage_code
 from runtime.stored import StoredJob, load_job, load_run_config, settings_of
 from stages.base import Job
 
@@ -67,7 +68,7 @@ class Earlier:
             ConfigError: inputs, weights or code differ.
         """
         if self.journal is not None:  # else nothing was done yet with what there was
-            unasked = {part: now[part] for part in ("inputs", "code_sha256")}
+            unasked = {part: now[part] for part in ("inputs", "code_sha256", "stage_code")}
             self._refuse(compare(self.before, unasked).refused)
 
     def check_work(self, now: Found) -> bool:
@@ -90,6 +91,12 @@ class Earlier:
         told = compare(self.before, now).told
         self.warnings += [f"bytes may differ: {change}" for change in told]
         return True
+
+    def is_whole(self, config: PipelineConfig, opened: OpenedJob, done: DoneItems) -> bool:
+        """Whether all that is to be done is durable: then it has only to be joined."""
+        if self.journal is None or len(done) < opened.plan.num_items:
+            return False
+        return not work_changes(self.before, fingerprint_of(config, opened))
 
     def start_over(self) -> None:
         """Make room for a new journal; the old one is kept beside it."""
@@ -155,6 +162,7 @@ def basis_of(config: PipelineConfig, job: Job) -> dict[str, object]:
             source=job.input,
             output=job.output,
             inputs=[job.input, *weights_of(config)],
+            stages=stage_code(stage.use for stage in config.stages.values()),
             seed=job.seed,
         )
     except OSError as error:

@@ -21,7 +21,6 @@ This module must know nothing but text and numbers: everyone may import it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
 
 MAX_ERROR_CHARS = 2000  # of what an exception says: some quote a whole tensor
 MAX_TRACEBACK_CHARS = 32_000
@@ -63,14 +62,13 @@ class WorkerDied(RunpipeError):
     Args:
         worker: "denoise/0".
         how: exit code, or minus the number of the signal that killed it, as `Popen.returncode`.
-        items: what it was holding.
         log: the file that has its last words.
     """
 
-    def __init__(self, worker: str, how: int, items: Sequence[int] = (), log: str = "") -> None:
-        self.worker, self.how, self.items, self.log = worker, how, tuple(items), log
+    def __init__(self, worker: str, how: int, log: str = "") -> None:
+        self.worker, self.how, self.log = worker, how, log
         see = f"; see {log}" if log else ""
-        super().__init__(f"worker {worker} died ({describe_exit(how)}){_holding(items)}{see}")
+        super().__init__(f"worker {worker} died ({describe_exit(how)}){see}")
 
 
 class WorkerHung(RunpipeError):
@@ -78,24 +76,13 @@ class WorkerHung(RunpipeError):
 
     Args:
         worker: "denoise/0".
-        what: what was missing: "no heartbeat" or "no progress".
+        what: what was missing: "no heartbeat" or "no progress with item 3".
         waited_s: for how long.
-        items: what it was holding.
-        stacks: what its threads were doing, if that could be read.
     """
 
-    def __init__(
-        self,
-        worker: str,
-        what: str,
-        *,
-        waited_s: float,
-        items: Sequence[int] = (),
-        stacks: str = "",
-    ) -> None:
-        self.worker, self.what, self.waited_s, self.items = worker, what, waited_s, tuple(items)
-        self.stacks = stacks
-        super().__init__(f"worker {worker} hung ({what} for {waited_s:.1f} s){_holding(items)}")
+    def __init__(self, worker: str, what: str, *, waited_s: float) -> None:
+        self.worker, self.what, self.waited_s = worker, what, waited_s
+        super().__init__(f"worker {worker} hung ({what} for {waited_s:.1f} s)")
 
 
 class StageFailed(RunpipeError):
@@ -146,6 +133,13 @@ def bounded(text: str, max_chars: int) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def named(error: BaseException) -> str:
+    """Return "ValueError: frame pair has 3 frames", as a message can carry it."""
+    kind = type(error).__name__
+    text = str(error) or ("out of memory" if isinstance(error, MemoryError) else "")
+    return bounded(f"{kind}: {text}" if text else kind, MAX_ERROR_CHARS)
+
+
 def one_line(text: str) -> str:
     """Return `text` as one line that a terminal can show: it quotes what a file may have said."""
     shown = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
@@ -170,7 +164,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal has a number only
         return f"signal {number}"
-
-
-def _holding(items: Sequence[int]) -> str:
-    return f" while holding items {list(items)}" if items else ""

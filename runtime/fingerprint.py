@@ -28,6 +28,7 @@ def basis(
     source: str,
     output: str,
     inputs: Iterable[str | Path],
+    stages: Mapping[str, str],
     seed: int,
 ) -> dict[str, object]:
     """Return what is known of the results before anything starts, as JSON values.
@@ -38,6 +39,7 @@ def basis(
         source: the job's input.
         output: of the job.
         inputs: files that are read: the source's input, weights; others ("random:0") by name.
+        stages: hashes of the code of stages that are not ours, by module or package.
         seed: of the run.
     """
     return {
@@ -47,6 +49,7 @@ def basis(
         "output": output,
         "inputs": {str(path): file_identity(path) for path in inputs},
         "code_sha256": code_sha256(PROJECT),
+        "stage_code": dict(stages),
         "seed": seed,
         "versions": versions(),
         "machine": platform.machine(),

@@ -19,7 +19,7 @@ from runtime.report import (
     load_report,
     write_report,
 )
-from stages.output import is_published
+from stages.output import is_published, note
 
 REPORT = "report.json"
 MAX_FAILURES = 100
@@ -49,6 +49,12 @@ def finished_report(earlier: Earlier, folder: Path, config: PipelineConfig) -> R
     if report.status == "failed":
         raise RunIncomplete(f"{incomplete_text(report)}; nothing is left to do")
     return report
+
+
+def note_output(output: Path, folder: Path) -> None:
+    """Note what the output is, where the sink has not: a later run is to know it again."""
+    if output.exists() and not is_published(output, folder):
+        note(output, output, folder)
 
 
 def _written(path: Path) -> Report | None:

@@ -31,6 +31,7 @@ from runtime.process import WorkerProcess, start_process
 from runtime.socket_folder import SocketFolder
 from runtime.stopping import ask_to_stop
 from runtime.vital import Vital
+from runtime.wake import Wake
 from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
@@ -72,9 +73,9 @@ class Fleet:
             self._parent_read, parent_write = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, self._parent_read)
             stack.callback(os.close, parent_write)
-            self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            stack.callback(os.close, self._woken)
-            self._watch.add(self._woken)
+            self._wake = Wake()
+            stack.callback(self._wake.close)
+            self._watch.add(self._wake.fd)
             self._spawner = stack.enter_context(ThreadPoolExecutor(1, "spawner"))
             stack.callback(self._stop_all)
             self._exit = stack.pop_all()
@@ -184,17 +185,17 @@ class Fleet:
                 answers[message.sender] = message
         return {worker: answers[worker] for worker in workers if worker in answers}
 
-    def receive(self, *, deadline: float | None = None) -> AnyMessage | None:
+    def receive(self, *, deadline: float | None = None, wakes: bool = True) -> AnyMessage | None:
         """Wait for the next message that is more than a heartbeat.
 
-        None if `deadline` comes first, or if `wake` was called.
+        None if `deadline` comes first, or if `wake` was called and this `wakes`.
 
         Raises:
             WorkerDied: a worker ended, and its last words have been read.
             WorkerHung: no heartbeat for `hang_s`, or no progress with an item for its limit.
         """
         while True:
-            message = self._next_message(deadline)
+            message = self._next_message(deadline, wakes=wakes)
             if message is None:
                 return None
             worker = self.workers.get(message.sender)
@@ -205,7 +206,7 @@ class Fleet:
             if not self._vital.hear(message):
                 return message
 
-    def _next_message(self, deadline: float | None) -> AnyMessage | None:
+    def _next_message(self, deadline: float | None, *, wakes: bool) -> AnyMessage | None:
         while True:
             try:
                 return self._inbox.receive()
@@ -215,10 +216,11 @@ class Fleet:
                 raise RunpipeError(f"not from a worker: {error}") from error
             self._check_heartbeats()  # only now: a supervisor that was stopped reads first
             dead = self._watch.wait(timeout_s=self._until(deadline))
-            if self._woken in dead:
-                os.eventfd_read(self._woken)
-                return None
-            if dead:
+            if self._wake.fd in dead:
+                self._wake.heard()
+                if wakes:
+                    return None
+            elif dead:
                 self._wait_for_last_words(dead)
             elif deadline is not None and time.monotonic() >= deadline:
                 return None
@@ -248,9 +250,9 @@ class Fleet:
         """Return when a silent worker counts as hung; one that imports is silent for long."""
         return worker.heard + (self._hang_s if worker.has_loaded else max(self._hang_s, START_S))
 
-    def wake(self) -> None:
-        """Have `receive` return soon. From any thread, or a signal's handler."""
-        os.eventfd_write(self._woken, 1)
+    def wake(self, why: KeyboardInterrupt | None = None) -> None:
+        """Have `receive` return soon, or raise `why`. From any thread, or a signal's handler."""
+        self._wake.call(why)
 
     # --- stopping ---
 

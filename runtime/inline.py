@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import time
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from types import TracebackType
@@ -24,12 +22,12 @@ from runtime import dispatch
 from runtime.account import item_failed, warn_of_failure
 from runtime.crew import ME, M, Questions
 from runtime.errors import (
-    MAX_ERROR_CHARS,
     MAX_TRACEBACK_CHARS,
     ConfigError,
     RunpipeError,
     StageFailed,
     bounded,
+    named,
 )
 from runtime.files import file_sum
 from runtime.hosted import Hosted, pack_meta
@@ -37,6 +35,7 @@ from runtime.path import Identity
 from runtime.setup import OpenedJob
 from runtime.steps import Steps
 from runtime.tally import Tally
+from runtime.threads import threads
 from runtime.usage import max_rss_bytes
 from runtime.views import empty
 from runtime.worker_plan import WorkerPlan
@@ -75,7 +74,7 @@ class InlineCrew:
         for worker, question in questions.items():
             steps = self._steps[worker]
             try:
-                with _threads(self._plans[worker].threads):
+                with threads(self._plans[worker].threads):
                     answer = steps.answer(question)
             except UserError as error:
                 raise ConfigError(str(error)) from error
@@ -106,7 +105,12 @@ class InlineCrew:
         self._is_draining = True
 
     def run(
-        self, opened: OpenedJob, tally: Tally, _trace: object, durable: Collection[int] = ()
+        self,
+        opened: OpenedJob,
+        tally: Tally,
+        _trace: object,
+        durable: Collection[int] = (),
+        _neighbours: object = None,
     ) -> list[str]:
         """Run all items but the durable ones, in order, as `Runner.run` says."""
         plan = opened.plan
@@ -117,7 +121,7 @@ class InlineCrew:
             raise ConfigError(str(error)) from error
         tally.start(unit=opened.unit, num_units=opened.num_units, num_items=plan.num_items)
         self._run = run = _Run(opened, self._steps, tally)
-        with _threads(plan.workers[0].threads):
+        with threads(plan.workers[0].threads):
             for index in (index for index in range(plan.num_items) if index not in durable):
                 if self._is_draining and index % plan.items_per_segment == 0:
                     break
@@ -136,6 +140,12 @@ class InlineCrew:
         for steps in self._steps.values():
             steps.close()
         self._steps.clear()
+
+    def wake(self, why: KeyboardInterrupt | None = None) -> None:
+        """Nobody waits here: this process's own signals interrupt it."""
+
+    def wait(self) -> None:
+        """Nobody is waited for."""
 
     def hurry(self) -> None:
         """Nothing to hurry: there is nobody to wait for."""
@@ -280,21 +290,6 @@ class _Run:
 
 
 def _failed(worker: str, stage: str, item: int | None, error: Exception) -> StageFailed:
-    reason = bounded(f"{type(error).__name__}: {error}", MAX_ERROR_CHARS)
+    reason = named(error)
     text = bounded("".join(traceback.format_exception(error)), MAX_TRACEBACK_CHARS)
     return StageFailed(worker, stage, item, reason, text)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Compute with as many threads as a worker process would: sums depend on how they are split."""
-    torch = sys.modules.get("torch")  # only if a stage has brought it
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -226,7 +226,7 @@ class JobItems:
         """Run the stage; the run has failed if it raises."""
         hosted, ready = run.hosted, run.done
         try:
-            written = self._memory.lease(ready.item, ready.attempt, hosted.writes)
+            written = self._memory.lease(ready.item, ready.attempt, hosted.writes, ready.handles)
             inputs = self._memory.views(ready.handles, hosted.reads, hosted.stage.library)
             outputs = self._memory.views(written, hosted.writes, hosted.stage.library)
             run.call(inputs, outputs, written, self._helps)
@@ -238,7 +238,7 @@ class JobItems:
         assert self._gpu is not None
         hosted, ready = run.hosted, run.done
         self._note.note(BEGINS, ready.item, ready.attempt, self._path.position(ready.stage))
-        written = self._memory.lease(ready.item, ready.attempt, hosted.writes)
+        written = self._memory.lease(ready.item, ready.attempt, hosted.writes, ready.handles)
         queued = self._gpu.begin(hosted, ready.handles, written, item=ready.item)
         try:
             run.call(queued.inputs, queued.outputs, written, self._helps.for_queued())

@@ -58,6 +58,7 @@ class JobPools:
         self._addresses: dict[Key, PoolAddress] = {}
         self._pools: dict[str, HostPool] = {}  # by name
         self._retired: dict[str, _Retired] = {}  # by name
+        self._former: dict[str, str] = {}  # pools of the dead, closed or not -> worker
         self._notes: dict[str, Notes] = {}  # by worker
         self._exit = ExitStack()
 
@@ -101,7 +102,11 @@ class JobPools:
     # --- who opens what ---
 
     def opening(self, worker: str) -> Opening:
-        """Return what a worker opens at its start, with what the dead have left."""
+        """Return what a worker opens at its start, with what the dead have left.
+
+        It is told whose all pools were, also of those that are closed: items name every tensor
+        that they ever had, whether anybody reads it still or not.
+        """
         mine = self._read_by(worker)
         pools = {self._addresses[key]: self._plans[key] for key in mine if key in self._addresses}
         pools |= {
@@ -110,7 +115,7 @@ class JobPools:
         owners = {address.name: owner for (owner, _gpu), address in self._addresses.items()}
         return Opening(
             pools=tuple(pools),
-            owners=owners | {name: retired.plan.owner for name, retired in self._retired.items()},
+            owners=owners | self._former,
             places={address.name: plan.places for address, plan in pools.items()},
         )
 
@@ -156,8 +161,9 @@ class JobPools:
             held: item -> position, of those that the living hold.
             gone: names of pools that are not kept.
         """
-        self._addresses.pop((worker, True), None)
+        on_gpu = self._addresses.pop((worker, True), None)
         address = self._addresses.pop((worker, False), None)
+        self._former |= {each.name: worker for each in (on_gpu, address) if each is not None}
         if address is None:
             return
         plan = self._plans[worker, False]

@@ -14,7 +14,6 @@ from types import TracebackType
 from ipc.messages import AnyMessage, ItemAdmitted, ItemFailed, ItemsDurable, ItemWritten
 from ipc.records import JobUsage
 from ipc.setup_messages import (
-    CloseJob,
     Finish,
     Finished,
     JobClosed,
@@ -24,6 +23,7 @@ from ipc.setup_messages import (
 )
 from runtime.account import stage_failed, warn_of_failure
 from runtime.admission import Admission
+from runtime.closing import close_job
 from runtime.config import PipelineConfig
 from runtime.crew import ME
 from runtime.errors import RunpipeError, WorkerDied, WorkerHung
@@ -31,9 +31,10 @@ from runtime.failures import setup_failure
 from runtime.fleet import Fleet
 from runtime.gpu_use import gpu_free_bytes
 from runtime.job_pools import JobPools
+from runtime.neighbours import ALONE, Leading, Neighbours
 from runtime.recovery import Recovery
-from runtime.replay import merged, runs_of
-from runtime.restart import Steps, come_back
+from runtime.replay import AnotherLost, merged, runs_of
+from runtime.restart import GpuMemory, Steps, come_back
 from runtime.restarts import Restarts
 from runtime.run_trace import RunTrace
 from runtime.setup import OpenedJob
@@ -42,7 +43,6 @@ from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
 
-CLOSE_S = 30.0  # how long workers may take to let go of a job
 LATE_S = 2.0  # how much later a message may come than one that it was sent before
 
 
@@ -50,6 +50,7 @@ class JobRun:
     """Owns the memory of one job. Belongs to the supervisor's thread."""
 
     _joined: Finished | None = None
+    _neighbours = ALONE
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class JobRun:
         self._plan = plan = opened.plan
         self.admission = Admission(num_items=plan.num_items, window=plan.window, durable=before)
         self._pools = JobPools(plan, fleet, number)
-        self._in_job = {worker.name for worker in plan.workers}
+        self._in_job = {plan.joiner} if self.admission.all_finished else {*plan.names}
         self._restarts = Restarts(
             fleet,
             self._pools,
@@ -116,8 +117,10 @@ class JobRun:
             PlanError: the memory is not there.
             WorkerDied, WorkerHung, StageFailed: nothing has begun.
         """
-        self._pools.make()
-        questions = {worker.name: self._question(worker) for worker in self._plan.workers}
+        if not self.admission.all_finished:  # else it is only joined, and nobody else has loaded
+            self._pools.make()
+        workers = [worker for worker in self._plan.workers if worker.name in self._in_job]
+        questions = {worker.name: self._question(worker) for worker in workers}
         self._fleet.ask(JobOpened, questions)
 
     def _question(self, plan: WorkerPlan) -> OpenJob:
@@ -137,7 +140,7 @@ class JobRun:
             num_items=self._plan.num_items,
             window=self._plan.window,
             durable=self._finished(),
-            attempts=self.admission.attempts(),
+            attempts=(*self.admission.attempts(), *self._recovery.droppings.outdated),
             under_way=self._pools.note(plan.name),
             trace=self._trace.open(plan.name, self._pools.name(plan.name, ".trace")),
         )
@@ -149,24 +152,34 @@ class JobRun:
         return merged([(0, oldest), *self._durable, *ahead])
 
     def _steps(self, plan: WorkerPlan) -> Steps:
-        return come_back(plan, self._config, self._opened, self._pools, gpu_free_bytes)
+        memory = GpuMemory(gpu_free_bytes, self._recovery.droppings.has_open)
+        return come_back(plan, self._config, self._opened, self._pools, memory)
 
     def _has_joined(self, plan: WorkerPlan) -> None:
         self._tally.restarted(plan.name)
 
     # --- items ------------------------------------------------------------------------------------
 
-    def run_items(self) -> None:
+    def run_items(self, neighbours: Neighbours = ALONE) -> None:
         """Admit items until all are finished; who is missing then is not awaited.
+
+        Args:
+            neighbours: the sections around this one.
 
         Raises:
             StageFailed: the sink raised.
             RunpipeError: a worker cannot be had back.
             KeyboardInterrupt: what was to be finished is, as `Admission.drain` says.
         """
+        self._neighbours = neighbours
+        if neighbours.before:
+            self.admission.hold_back(self._opened.needs)
+        neighbours.reach(self.admission.oldest)
         while not (self.admission.all_finished or self.admission.is_drained):
             self._surviving(self._go_on)
         self._restarts.abandon(but=self._plan.joiner)
+        while self._recovery.droppings.is_waiting:  # the next job is to find nothing of this one
+            self._surviving(self._go_on)
         self._hear_the_late()
         if not self.admission.all_finished:
             raise KeyboardInterrupt
@@ -177,13 +190,24 @@ class JobRun:
             act()
         except (WorkerDied, WorkerHung) as error:
             self._recovery.died(error.worker, error)
+        except AnotherLost as lost:
+            self._recovery.died(lost.worker, lost.error)
 
     def _go_on(self) -> None:
         if self._is_draining():
             self.admission.drain(self._plan.items_per_segment)
+        if self._neighbours.before:
+            self._look_before(self._neighbours.before)
         self._restarts.act()
         self._admit()
         self._hear_next(self._restarts.deadline)
+
+    def _look_before(self, before: Leading) -> None:
+        """Let in what the section before has made ready; it may have ended early."""
+        is_over = before.is_over  # first: what it counts after that is its last word
+        self.admission.reach(before.count)
+        if is_over and self.admission.waits:
+            self.admission.end_here()
 
     def _hear_next(self, deadline: float) -> None:
         if (message := self._fleet.receive(deadline=deadline)) is not None:
@@ -210,8 +234,8 @@ class JobRun:
                 if not set(items) <= set(self.admission.unfinished()):
                     raise RunpipeError(f"{message.sender} says that items are durable: {items}")
                 self._tally.durable(message)
-                self.admission.finish(items)
-                self._recovery.finished(items)
+                self._recovery.finished(message.items)
+                self._neighbours.reach(self.admission.oldest)
                 logger.debug("durable items=%s", items)
             case ItemFailed() if message.stage == self._plan.path[-1]:
                 raise stage_failed(message)  # its place in the output stays open
@@ -255,29 +279,7 @@ class JobRun:
     def close_job(self) -> dict[str, JobClosed]:
         """Have everyone let go of it, and say what it has cost; who dies now is not missed."""
         self._restarts.abandon(but="")
-        closed: dict[str, JobClosed] = {}
-        for worker in sorted(self._in_job):
-            self._fleet.send(worker, CloseJob(**ME))
-        deadline = time.monotonic() + CLOSE_S
-        while waiting := self._in_job - closed.keys():
-            try:
-                message = self._fleet.receive(deadline=deadline)
-            except (WorkerDied, WorkerHung) as error:
-                self._bury_late(error.worker, str(error))
-                continue
-            if isinstance(message, SetupFailed):
-                raise setup_failure(message)
-            if isinstance(message, JobClosed):
-                closed[message.sender] = message
-            elif message is None and time.monotonic() >= deadline:
-                for worker in waiting:
-                    self._bury_late(worker, f"worker {worker} has not closed the job")
-        return closed
-
-    def _bury_late(self, worker: str, why: str) -> None:
-        logger.warning("%s, after its work was done", why)
-        self._fleet.bury(worker)
-        self._in_job.discard(worker)
+        return close_job(self._fleet, self._in_job)
 
     def close(self) -> None:
         """Give the memory up. Safe to call twice."""

@@ -41,6 +41,7 @@ class Ledger:
         self._newest = -1
         self._window = 1
         self._dead: dict[str, int] = {}  # -> the incarnation that died last
+        self._met: dict[str, int] = {}  # -> the incarnation that was met last
         self._running = Running()
 
     def open(self, window: int) -> None:
@@ -129,6 +130,7 @@ class Ledger:
         with self._lock:
             self._places.clear()
             self._dead.clear()
+            self._met.clear()
             self._num_here, self._newest = 0, -1
             self._running = Running()
 
@@ -138,8 +140,13 @@ class Ledger:
             return self._num_here
 
     def lose(self, worker: str, incarnation: int) -> None:
-        """`worker` is dead: what went to it is nowhere now, and nothing more goes there."""
+        """`worker` is dead: what went to it is nowhere now, and nothing more goes there.
+
+        The small thread may be told late, when it is back already.
+        """
         with self._lock:
+            if incarnation < self._met.get(worker, -1):
+                return
             self._dead[worker] = max(incarnation, self._dead.get(worker, incarnation))
             for item, (attempt, position, sent_to) in self._places.items():
                 if sent_to == worker:
@@ -151,6 +158,7 @@ class Ledger:
             if self._dead.get(worker, -1) >= incarnation:
                 return False
             self._dead.pop(worker, None)
+            self._met[worker] = incarnation
             return True
 
     def places(self) -> tuple[ItemPlace, ...]:

@@ -47,6 +47,14 @@ class Snapshot:
     units_done: int
     items_failed: int
     workers: tuple[WorkerNow, ...]
+    sections: tuple[Snapshot, ...] = ()  # of a run in sections; the rest is of all of them
+
+
+class Shown(Protocol):
+    """A run that may be looked at: whole, or in sections."""
+
+    def snapshot(self) -> Snapshot:
+        """Return the run as it is now."""
 
 
 class Live:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from math import prod
 from typing import TYPE_CHECKING
@@ -122,15 +122,27 @@ class JobMemory:
         pools = {self._where[name][0] for name in names}
         return all(self._slots[pool].can_lease(item, attempt) for pool in pools)
 
-    def lease(self, item: int, attempt: int, names: Iterable[str]) -> dict[str, TensorHandle]:
-        """Return handles of our tensors `names` of the item, whose slots are leased if need be."""
-        return {name: self._handle(item, attempt, *self._where[name]) for name in names}
+    def lease(
+        self, item: int, attempt: int, names: Iterable[str], before: Collection[str] = ()
+    ) -> dict[str, TensorHandle]:
+        """Return handles of our tensors `names` of the item, whose slots are leased if need be.
 
-    def _handle(self, item: int, attempt: int, pool: str, place: TensorPlace) -> TensorHandle:
+        Args:
+            item: of the job.
+            attempt: of the item.
+            names: what is about to be written.
+            before: what the item has already. Where that is ours, and lies in no slot here, our
+                last incarnation wrote it: a new slot does not wait for it, nor for its readers.
+        """
+        return {name: self._handle(item, attempt, *self._where[name], before) for name in names}
+
+    def _handle(
+        self, item: int, attempt: int, pool: str, place: TensorPlace, before: Collection[str]
+    ) -> TensorHandle:
         slots = self._slots[pool]
         slot = slots.slot_of(item, attempt)
         if slot is None:
-            places = self._places[pool]
+            places = [each for each in self._places[pool] if each.name not in before]
             readers = {reader for each in places for reader in each.readers}
             slot = slots.lease(item, attempt, readers, writes=[each.name for each in places])
         return TensorHandle(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ipc.messages import AnyMessage, ItemFailed, ItemReady, SlotFreed
 from ipc.setup_messages import OpenJob
-from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded
+from runtime.errors import MAX_TRACEBACK_CHARS, bounded, named
 from runtime.ledger import Ledger
 from runtime.memory import JobMemory
 from runtime.path import Identity, JobPath
@@ -109,7 +109,7 @@ class Outgoing:
 
     def report_failure(self, stage: str, ready: ItemReady, error: Exception) -> str:
         """Tell the supervisor, and return why the item is given up."""
-        reason = bounded(f"{type(error).__name__}: {error}", MAX_ERROR_CHARS)
+        reason = named(error)
         text = bounded("".join(traceback.format_exception(error)), MAX_TRACEBACK_CHARS)
         logger.error(
             "failed stage=%s item=%d attempt=%d\n%s", stage, ready.item, ready.attempt, text

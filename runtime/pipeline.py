@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +17,14 @@ from runtime.host import probe_host
 from runtime.inline import InlineCrew
 from runtime.job_paths import check_paths
 from runtime.live import RUNNING, Live
-from runtime.logs import supervisor_logs
+from runtime.neighbours import ALONE, Neighbours
 from runtime.report import Report
 from runtime.run import Run
-from runtime.run_dir import kept_to_ourselves, make_run_dir, wait_for_orphans
+from runtime.run_dir import make_run_dir, wait_for_orphans
+from runtime.run_logs import RunLogs
 from runtime.runner import Runner
 from runtime.setup import OpenedJob, Setup
+from runtime.socket_folder import remove_left_folders
 from runtime.stored import JOB
 from runtime.supervisor import Supervisor
 from runtime.terminal import Terminal
@@ -43,6 +45,7 @@ class Pipeline:
         inline: bool = False,
         verbosity: int = 0,
         terminal: Terminal | None = None,
+        neighbours: Neighbours = ALONE,
     ) -> None:
         """Nothing starts yet.
 
@@ -51,12 +54,14 @@ class Pipeline:
             inline: run all stages in this process, one item at a time, with the same result.
             verbosity: of the logs: 0 warns on stderr, 1 tells of the run, 2 of each item.
             terminal: where log lines go; by default each run writes to stderr itself.
+            neighbours: the sections around this one, of whose run this is a part.
         """
         self.config = config
         self.run_dir: Path | None = None  # of the last run
         self._run: Run | None = None  # likewise
-        self._is_logging = False
-        self._inline, self._verbosity, self._terminal = inline, verbosity, terminal
+        self._inline, self._verbosity, self._neighbours = inline, verbosity, neighbours
+        self._logs = RunLogs(verbosity, terminal, enabled=not neighbours.run_dir)
+        self._ends_with: KeyboardInterrupt | None = None
         self._host = probe_host()
         self._crew: Fleet | InlineCrew | None = None
         self._runner: Runner | None = None
@@ -92,9 +97,10 @@ class Pipeline:
         wanted = Path(run_dir) if run_dir else None
         folder, is_new = make_run_dir(wanted, pipeline=self.config.pipeline)
         self.run_dir, self._run = folder, None
-        run = Run(self.config, replace(job, work_dir=str(folder)), is_new=is_new)
+        job = self._in(folder, job)
+        run = Run(self.config, job, is_new=is_new, neighbours=self._neighbours)
         on_start(run.live)
-        with self._writing_in(folder):
+        with self._logs.writing_in(folder):
             return self._execute(run)
 
     def resume(
@@ -131,24 +137,25 @@ class Pipeline:
         if not folder.is_dir():
             raise ConfigError(f"{folder}: there is no such run directory")
         self.run_dir = folder
-        with self._writing_in(folder), earlier_run(folder, is_forced=force) as earlier:
+        with self._logs.writing_in(folder), earlier_run(folder, is_forced=force) as earlier:
             stored = earlier.stored
             job = self._job(
                 input or stored.input,
                 output or stored.output,
                 overwrite=overwrite or stored.overwrite,
             )
-            return self._go_on(replace(job, work_dir=str(folder)), earlier, on_start)
+            return self._go_on(self._in(folder, job), earlier, on_start)
 
     def _go_on(self, job: Job, earlier: Earlier, on_start: Callable[[Live], None]) -> Report:
         folder = Path(job.work_dir)
         earlier.check_asked(self.config, job)
+        remove_left_folders()  # there may be no fleet that does it
         if done := finished_report(earlier, folder, self.config):
             return done
         check_paths(job)
         earlier.check_files(basis_of(self.config, job))
         wait_for_orphans(folder)
-        run = Run(self.config, job, earlier=earlier)
+        run = Run(self.config, job, earlier=earlier, neighbours=self._neighbours)
         on_start(run.live)
         return self._execute(run)
 
@@ -176,22 +183,19 @@ class Pipeline:
         runner.drain()
         return True
 
+    def interrupt(self, why: KeyboardInterrupt) -> None:
+        """Have the run that goes on in another thread raise `why` there, soon."""
+        self._ends_with = why
+        if (crew := self._crew) is not None:
+            crew.wake(why)
+
     def _execute(self, run: Run) -> Report:
         self._run = run
         with self._stopping_on_failure():
             setup, runner = self._start(run.folder, opens_gpus=True)
+            if self._crew and self._ends_with:  # before there was a crew
+                self._crew.wake(self._ends_with)
             return run.execute(setup, self._host, runner)
-
-    @contextmanager
-    def _writing_in(self, folder: Path) -> Iterator[None]:
-        """Keep the run directory to ourselves, and log to it."""
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(kept_to_ourselves(folder))
-                stack.enter_context(self._logs(folder))
-            except OSError as error:
-                raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from error
-            yield
 
     def plan(
         self,
@@ -212,11 +216,22 @@ class Pipeline:
         """
         folder = Path(run_dir).absolute()
         job = self._job(input, output, overwrite=True)
-        check_paths(job)
+        if not self._neighbours.run_dir:  # else its folder is not there yet
+            check_paths(job)
         with self._stopping_on_failure():
             setup, _runner = self._start(folder, opens_gpus=False)
             setup.describe()
-            return setup.open(replace(job, work_dir=str(folder)))
+            return setup.open(self._in(folder, job))
+
+    def plans(
+        self,
+        *,
+        run_dir: str | Path,
+        input: str | Path | None = None,  # noqa: A002 - the word people use
+        output: str | Path | None = None,
+    ) -> dict[str, OpenedJob]:
+        """Return what `plan` does, under no name: this pipeline is one section."""
+        return {"": self.plan(run_dir=run_dir, input=input, output=output)}
 
     @contextmanager
     def _stopping_on_failure(self) -> Iterator[None]:
@@ -238,6 +253,11 @@ class Pipeline:
             overwrite=overwrite,
             seed=self.config.run.seed,
         )
+
+    def _in(self, folder: Path, job: Job) -> Job:
+        around = self._neighbours
+        run_dir = around.run_dir or str(folder)
+        return replace(job, work_dir=str(folder), run_dir=run_dir, earlier=around.earlier)
 
     def _start(self, run_dir: Path, *, opens_gpus: bool) -> tuple[Setup, Runner]:
         if self._crew is not None and not self._crew.is_whole:
@@ -262,26 +282,8 @@ class Pipeline:
         """Stop all workers. Safe to call twice."""
         crew, self._crew, self._setup, self._runner = self._crew, None, None, None
         if crew is not None:
-            with self._last_logs():
+            with self._logs.last(self.run_dir):
                 crew.close()
-
-    @contextmanager
-    def _last_logs(self) -> Iterator[None]:
-        """Log as the last run did, if nobody logs now: stopping may have something to tell."""
-        with ExitStack() as stack:
-            if self.run_dir and self.run_dir.exists() and not self._is_logging:
-                with suppress(OSError):
-                    stack.enter_context(self._logs(self.run_dir))
-            yield
-
-    @contextmanager
-    def _logs(self, folder: Path) -> Iterator[None]:
-        with supervisor_logs(folder, verbosity=self._verbosity, terminal=self._terminal):
-            self._is_logging = True
-            try:
-                yield
-            finally:
-                self._is_logging = False
 
     def __enter__(self) -> Pipeline:
         """Return the pipeline."""

@@ -14,7 +14,7 @@ from ipc.records import StageDescription, StageMemory, StageTensor
 from runtime.config import PipelineConfig
 from runtime.errors import ConfigError, PlanError
 from runtime.host import Gpu, Host
-from runtime.plan_memory import DeviceMemory, check_memory, plan_memory
+from runtime.plan_memory import DeviceMemory, check_memory, plan_memory, room_to_return
 from runtime.plan_pools import (
     LinkPlan,
     PoolPlan,
@@ -42,11 +42,17 @@ class Plan:
     links: tuple[LinkPlan, ...]
     warnings: tuple[str, ...]  # `fallbacks` too
     fallbacks: tuple[str, ...]  # pairs of workers that take host memory since their GPUs must
+    room: Mapping[str, int]  # GPU worker -> bytes that are free there before it loads once more
 
     @property
     def pool_bytes(self) -> int:
         """Shared host memory of all pools."""
         return sum(pool.nbytes for pool in self.pools if pool.gpu is None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The workers, by name."""
+        return tuple(worker.name for worker in self.workers)
 
     def pools_of(self, worker: str) -> list[PoolPlan]:
         """Return the pools that `worker` writes or reads."""
@@ -74,13 +80,14 @@ def plan_workers(config: PipelineConfig, host: Host) -> tuple[tuple[WorkerPlan, 
     workers = []
     for stages in _groups(config):
         stage = config.stages[stages[0]]
-        for replica in range(stage.num_replicas):
-            gpu = _gpu(stage.gpus[replica], stages, host, warnings) if stage.gpus else None
+        gpus = _gpus(stage.gpus, stages, host, warnings)
+        for replica, gpu in enumerate(gpus or [None] * stage.replicas):
             # What a GPU worker computes on the CPU is small, and threads that wait for more of it
             # would take the cores of the other workers.
             own = 1 if gpu and config.run.threads == "auto" else threads
             name = f"{'+'.join(stages)}/{replica}"
-            workers.append(WorkerPlan(name, stages, gpu, own, _modules(config, stages)))
+            modules, python = _modules(config, stages), stage.python or ""
+            workers.append(WorkerPlan(name, stages, gpu, own, python=python, modules=modules))
     return tuple(workers), warnings
 
 
@@ -97,19 +104,32 @@ def _groups(config: PipelineConfig) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(group_of.get(name, (name,)) for name in order))
 
 
-def _gpu(wanted: int, stages: Sequence[str], host: Host, warnings: list[str]) -> Gpu:
-    if not host.gpus:
+def _gpus(
+    wanted: Sequence[int], stages: Sequence[str], host: Host, warnings: list[str]
+) -> list[Gpu]:
+    """Return the GPU of each replica; those that there are take the part of those that are not.
+
+    A GPU that has a replica gets no second one for that: two on one GPU take turns.
+    """
+    if wanted and not host.gpus:
         raise PlanError(
-            f"stages.{stages[0]}.gpus: GPU {wanted} is asked for and this host has none; "
+            f"stages.{stages[0]}.gpus: GPU {wanted[0]} is asked for and this host has none; "
             "take a CPU configuration such as demo.yaml"
         )
-    gpu = host.gpus[wanted % len(host.gpus)]
-    if wanted >= len(host.gpus):
-        warnings.append(
-            f"{'+'.join(stages)}: GPU {wanted} is asked for and this host has {len(host.gpus)}; "
-            f"GPU {gpu.index} takes its part"
-        )
-    return gpu
+    taken = []
+    for number in wanted:
+        gpu = host.gpus[number % len(host.gpus)]
+        if number >= len(host.gpus):
+            is_taken = gpu in taken
+            warnings.append(
+                f"{'+'.join(stages)}: GPU {number} is asked for and this host has "
+                f"{len(host.gpus)}; "
+                + ("it is done without" if is_taken else f"GPU {gpu.index} takes its part")
+            )
+            if is_taken:
+                continue
+        taken.append(gpu)
+    return taken
 
 
 def _threads(config: PipelineConfig, host: Host) -> int:
@@ -119,8 +139,7 @@ def _threads(config: PipelineConfig, host: Host) -> int:
     """
     if config.run.threads != "auto":
         return config.run.threads
-    computing = list(config.stages.values())[1:-1]
-    return max(1, host.cores // max(1, sum(s.num_replicas for s in computing if not s.gpus)))
+    return max(1, host.cores // max(1, config.num_computing))
 
 
 def make_plan(
@@ -165,6 +184,7 @@ def make_plan(
         links=plan_links(path, workers, pools, reach),
         warnings=(*warnings, *fallen),
         fallbacks=fallen,
+        room=room_to_return(workers, memory, pools, staging),
     )
     _check_links(plan, stages)
     if config.run.require == "cuda":

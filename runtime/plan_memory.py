@@ -73,6 +73,32 @@ def plan_memory(
     )
 
 
+def room_to_return(
+    workers: Sequence[WorkerPlan],
+    memory: Mapping[str, Sequence[StageMemory]],
+    pools: Sequence[PoolPlan],
+    staging: Mapping[str, int],
+) -> dict[str, int]:
+    """Return how much of its GPU must be free before a GPU worker that died loads again.
+
+    What it takes, but for CUDA itself, which it has open by then. What stages tell may be too
+    much; so no more than was free at first beside what the other workers there take.
+    """
+    takes = {}
+    for worker in workers:
+        weights, work = _taken(worker.gpu, [worker], memory)
+        mine = sum(pool.nbytes for pool in pools if pool.gpu and pool.owner == worker.name)
+        takes[worker.name] = weights + work + mine + staging.get(worker.name, 0)
+    room = {}
+    for worker in workers:
+        if worker.gpu is not None:
+            here = [other for other in workers if other.gpu == worker.gpu]
+            others = sum(takes[other.name] for other in here if other != worker)
+            left = worker.gpu.free_bytes - others - len(here) * CONTEXT_BYTES
+            room[worker.name] = max(0, min(takes[worker.name], left))
+    return room
+
+
 def check_memory(pipeline: str, devices: Sequence[DeviceMemory], *, num_slots: int) -> None:
     """Refuse a plan that cannot fit.
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from runtime.cli_table import nbytes_text, table
 from runtime.plan import Plan
 from runtime.plan_pools import LinkPlan
 from runtime.setup import OpenedJob
 from runtime.transports import LOCAL
+
+
+def describe_plans(plans: Mapping[str, OpenedJob]) -> str:
+    """Return the plans of all sections of a pipeline, under their names."""
+    told = [f"section {name}\n" * bool(name) + describe_plan(one) for name, one in plans.items()]
+    return "\n\n".join(told)
 
 
 def describe_plan(opened: OpenedJob) -> str:

@@ -110,7 +110,7 @@ def start_process(
         "--verbosity": verbosity,
         "--modules": ",".join(plan.modules),
     }
-    command = [sys.executable, "-P", "-m", "runtime.worker"]
+    command = [plan.python or sys.executable, "-P", "-m", "runtime.worker"]
     command += [str(word) for pair in arguments.items() for word in pair]
     command += ["--opens-gpu"] if opens_gpu and plan.gpu else []
     with log.open("ab") as output:

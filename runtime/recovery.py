@@ -1,10 +1,9 @@
 """What follows a worker's death while items run: what is lost, begins again; the worker comes back.
 
 1. The dead is buried, and all who live are asked how far the items have come (`PeerDied`, `Held`).
-2. What nobody holds is lost. All are told to drop older attempts of it (`DropItems`), and answer
-   when nothing of these runs any more. Everybody else goes on meanwhile.
-3. Then nobody can touch the slots of older attempts: their owners free them (`FreeItems`), and the
-   lost items are admitted again. Beside all that the worker is started anew (`restarts.py`).
+2. What nobody holds is lost. All drop older attempts of it (`droppings.py`), then it is admitted
+   again. Everybody else goes on meanwhile.
+3. Beside all that the worker is started anew (`restarts.py`).
 """
 
 from __future__ import annotations
@@ -12,31 +11,25 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from ipc.messages import AnyMessage, ItemPassed
 from ipc.records import ItemAttempt, ItemPlace, JobUsage
-from ipc.replay_messages import (
-    DropItems,
-    Held,
-    ItemsDropped,
-    PeerDied,
-    PeerMet,
-    UnmapPools,
-)
+from ipc.replay_messages import Held, ItemsDropped, PeerDied, PeerMet
 from ipc.setup_messages import Finish, SetupFailed
 from runtime.account import stage_failed, warn_of_failure
 from runtime.admission import Admission, Admitted
 from runtime.crew import ME
+from runtime.droppings import Droppings
 from runtime.errors import RunpipeError, WorkerDied, WorkerHung
 from runtime.failures import killed_twice, setup_failure
 from runtime.fleet import Fleet
 from runtime.job_pools import JobPools
 from runtime.ledger import NOWHERE
 from runtime.plan import Plan
-from runtime.replay import AnotherLost, Dead, Dropping, Toll, places_of, take_stock
+from runtime.replay import AnotherLost, Dead, Toll, take_stock
 from runtime.restarts import Restarts
 from runtime.stacks import examine
 from runtime.tally import Tally
@@ -81,7 +74,7 @@ class Recovery:
         self._admission, self._tally = admission, tally
         self._in_job, self._restarts, self._meanwhile = in_job, restarts, meanwhile
         self._sent: dict[int, ItemPlace] = {}  # items -> where they were admitted
-        self._dropping: dict[int, Dropping] = {}
+        self.droppings = Droppings(fleet, pools, plan, admission, in_job=in_job, restarts=restarts)
         self._asked = 0
         self._deaths: Counter[str] = Counter()  # since an item was finished
         self.spent: dict[str, JobUsage] = {}  # by workers that are dead
@@ -92,13 +85,16 @@ class Recovery:
             item=one.item, attempt=one.attempt, position=0, worker=worker
         )
 
-    def finished(self, items: Sequence[int]) -> None:
+    def finished(self, durable: Sequence[ItemAttempt]) -> None:
         """Note that items are durable."""
         self._deaths.clear()
+        self.droppings.outdate(durable)
+        items = [one.item for one in durable]
+        self._admission.finish(items)
         for item in items:
             self._sent.pop(item, None)
         self._pools.finish(items)
-        self._unmap()
+        self.droppings.unmap()
 
     def hear(self, message: AnyMessage) -> bool:
         """Take a message about deaths and returns; False if it is none.
@@ -110,9 +106,7 @@ class Recovery:
             case Held():
                 pass  # came too late
             case ItemsDropped():
-                if dropping := self._dropping.get(message.asked):
-                    dropping.waiting.discard(message.sender)
-                self._complete()
+                self.droppings.answered(message)
             case ItemPassed() if message.stage in self._plan.path:
                 position = self._plan.path.index(message.stage)
                 self._admission.passed(message.item, message.attempt, position)
@@ -154,15 +148,16 @@ class Recovery:
             except AnotherLost as another:
                 worker, error = another.worker, another.error
         gone = {name: pool for one in dead for name, pool in self._pools.gone_with(one).items()}
+        answered = self._in_job & claims.keys()
         toll = take_stock(
-            self._admission.under_way(), claims, self._in_job, self._plan, list(gone.values())
+            self._admission.under_way(), claims, answered, self._plan, list(gone.values())
         )
         for item, position in toll.held.items():  # the dead may not have said so
             self._admission.passed(item, self._admission.attempt(item), position - 1)
         attempts = self._begin_again(toll, dead)
         for name in dead:
             self._pools.retire(name, toll.held, gone)
-        self._drop(dead.values(), attempts, toll.held, tuple(gone))
+        self.droppings.begin(dead.values(), attempts, toll.held, gone)
         for one in dead.values():
             self._have_back(one)
 
@@ -175,8 +170,7 @@ class Recovery:
         self._fleet.bury(worker)
         self._in_job.discard(worker)
         self._restarts.forget(worker, error)
-        for dropping in self._dropping.values():
-            dropping.waiting.discard(worker)
+        self.droppings.forget(worker)
         for item, place in self._sent.items():
             if place.worker == worker:
                 self._sent[item] = replace(place, worker=NOWHERE)
@@ -199,7 +193,7 @@ class Recovery:
             self._fleet.send_pulse(worker, died)
         claims: dict[str, Sequence[ItemPlace]] = {ME["sender"]: tuple(self._sent.values())}
         waiting, deadline = set(self._in_job), time.monotonic() + HELD_S
-        while waiting and (message := self._fleet.receive(deadline=deadline)):
+        while waiting and (message := self._fleet.receive(deadline=deadline, wakes=False)):
             if isinstance(message, Held) and message.asked == self._asked:
                 claims[message.sender] = message.items
                 waiting.discard(message.sender)
@@ -230,49 +224,6 @@ class Recovery:
             self._deaths.clear()
             self._tally.failed(failed)
             warn_of_failure(stage_failed(failed), self._tally)
-
-    def _drop(
-        self,
-        dead: Collection[Dead],
-        attempts: Mapping[int, int],
-        held: Mapping[int, int],
-        gone: tuple[str, ...],
-    ) -> None:
-        items = tuple(ItemAttempt(item=item, attempt=n) for item, n in sorted(attempts.items()))
-        plans = [one for one in self._plan.workers if one.name in {d.worker for d in dead}]
-        self._dropping[self._asked] = Dropping(
-            waiting=set(self._in_job),
-            items=items,
-            held=places_of(held, self._admission.attempt),
-            stages=tuple(stage for plan in plans for stage in plan.stages),
-        )
-        buried = tuple(one.record for one in dead)
-        drop = DropItems(**ME, asked=self._asked, dead=buried, items=items, pools=gone)
-        for worker in sorted(self._in_job):
-            self._fleet.send(worker, drop)
-        self._complete()
-
-    def _complete(self) -> None:
-        """Go on with lost items of which nothing runs any more."""
-        for asked, dropping in list(self._dropping.items()):
-            if dropping.waiting:
-                continue
-            del self._dropping[asked]
-            free = dropping.free(self._admission.oldest, self._admission.finished_ahead())
-            for worker in sorted(self._in_job):
-                self._fleet.send(worker, free)
-            lost = [one.item for one in dropping.items]
-            self._pools.finish(lost)
-            self._admission.retry(lost)
-        self._unmap()
-
-    def _unmap(self) -> None:
-        """Have everyone close what the dead have left, if no item needs it any more."""
-        if self._dropping or self._restarts.is_opening:
-            return  # they may have been told to open it just now
-        if unused := self._pools.close_unused():
-            for worker in sorted(self._in_job):
-                self._fleet.send(worker, UnmapPools(**ME, pools=unused))
 
     def _have_back(self, dead: Dead) -> None:
         """Restart a worker, later if that has not helped before.

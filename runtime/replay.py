@@ -47,6 +47,7 @@ class Dropping:
     items: tuple[ItemAttempt, ...]
     held: tuple[ItemPlace, ...]
     stages: tuple[str, ...]  # of the dead
+    gone: tuple[PoolPlan, ...]  # of the dead: to be closed before the answer
 
     def free(self, oldest: int, finished: tuple[int, ...]) -> FreeItems:
         """Return what owners are told when all have answered.
@@ -66,7 +67,7 @@ class Dropping:
 
 
 class AnotherLost(Exception):
-    """While the living are asked, one of them says that it cannot go on."""
+    """Another worker that is there cannot go on."""
 
     def __init__(self, worker: str, error: Exception) -> None:
         self.worker, self.error = worker, error
@@ -83,12 +84,13 @@ def take_stock(
     """Return what is lost and what is held.
 
     Of all that is said of an item the furthest is true: those before it may not have heard yet
-    that it went on. Who does not answer holds nothing: in doubt, an item is lost.
+    that it went on. Who does not answer holds nothing: in doubt, an item is lost. Others may say
+    that they have sent it there, but it may have gone on to the dead.
 
     Args:
         under_way: item -> attempt that counts; admitted and not finished.
         claims: of the living, and of the supervisor, which sent items to the source.
-        living: the workers.
+        living: the workers that have answered.
         plan: of the job.
         gone: pools that are no more.
     """

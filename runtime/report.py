@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from runtime.atomic import write_atomically
-from runtime.errors import RunpipeError
+from runtime.errors import RunInterrupted, RunpipeError
 from runtime.host import Host
 
 Status = Literal["done", "failed", "interrupted"]
@@ -47,6 +47,7 @@ class Failure(_Part, frozen=True):
     stage: str = ""
     worker: str = ""
     traceback: str = ""
+    section: str = ""  # of a pipeline in sections: `item` is one of its items
 
 
 class Hang(_Part, frozen=True):
@@ -101,6 +102,15 @@ class ResumedReport(_Part, frozen=True):
     runs: int  # earlier ones, of which this is the end
 
 
+class ResidencyReport(_Part, frozen=True):
+    """How the sections of a pipeline shared the memory of the devices."""
+
+    mode: Literal["resident", "phased"]
+    why: str
+    switches: int = 0  # from one section's models to the next one's
+    switch_s: float = 0.0  # in all, from the end of a section to the first item of the next
+
+
 class Report(_Part, frozen=True):
     """A whole run; one that was resumed has the items of all of it, and the times of the last."""
 
@@ -129,6 +139,8 @@ class Report(_Part, frozen=True):
     config: ConfigReport | None = None
     versions: dict[str, str] = {}
     host: Host | None = None
+    residency: ResidencyReport | None = None  # of a pipeline in sections
+    sections: dict[str, Report] = {}  # likewise; the items above are those of all of them
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -169,6 +181,13 @@ def summary_line(report: Report) -> str:
     if report.output and report.status != "interrupted":
         line += f" -> {report.output}"
     return "; ".join([line, *_remarks(report)])
+
+
+def status_of(error: BaseException | None) -> Status:
+    """Return how a run that ended with this error is called."""
+    if error is None:
+        return "done"
+    return "interrupted" if isinstance(error, RunInterrupted) else "failed"
 
 
 def incomplete_text(report: Report) -> str:

@@ -37,6 +37,7 @@ def _head(report: Report) -> list[str]:
         "done": f"{report.units.done} {report.units.name}, {_rate(report)}".strip(", "),
         "items": _items(report),
         "resumed": _resumed(report),
+        "models": _residency(report),
         "counted": ", ".join(_counted(report)),
         "host": f"{host.hostname}: {host.cores} cores{gpus}" if host else "",
         "versions": ", ".join(f"{name} {version}" for name, version in report.versions.items()),
@@ -61,6 +62,16 @@ def _items(report: Report) -> str:
     items = report.items
     parts = {"done": items.done, "failed": items.failed, "replayed": items.replayed}
     return ", ".join(f"{number} {name}" for name, number in parts.items())
+
+
+def _residency(report: Report) -> str:
+    if report.residency is None:
+        return ""
+    kept = report.residency
+    told = f"{kept.mode}: {kept.why}"
+    if kept.switches:
+        told += f"; {kept.switches} switches in {seconds_text(kept.switch_s)}"
+    return told
 
 
 def _resumed(report: Report) -> str:
@@ -107,7 +118,12 @@ def _links(report: Report) -> list[str]:
 
 
 def _failure(failure: Failure) -> Iterator[str]:
-    places = {"item": failure.item, "stage": failure.stage, "worker": failure.worker}
+    places = {
+        "section": failure.section,
+        "item": failure.item,
+        "stage": failure.stage,
+        "worker": failure.worker,
+    }
     known = [f"{name} {place}" for name, place in places.items() if place not in (None, "")]
     yield f"  {', '.join(known)}: {failure.reason}" if known else f"  {failure.reason}"
     yield from (f"    {line}" for line in failure.traceback.splitlines())

@@ -6,6 +6,7 @@ feeds it and decides what becomes of one that fails.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from ipc.setup_messages import (
     SourceOpened,
     Started,
 )
+from runtime.cli_table import nbytes_text
 from runtime.config import PipelineConfig
 from runtime.crew import ME
 from runtime.errors import RunpipeError
@@ -32,7 +34,9 @@ from runtime.job_pools import JobPools
 from runtime.setup import OpenedJob, configure_question
 from runtime.worker_plan import WorkerPlan
 
-MEMORY_S = 10.0  # how long a GPU may take to give a dead process's memory back
+logger = logging.getLogger(__name__)
+
+MEMORY_S = 30.0  # how long a GPU may take to give a dead process's memory back
 LOOK_S = 0.2  # how often it is looked whether it has
 
 
@@ -52,7 +56,14 @@ class Until:
 
 
 Steps = Generator[Ask | Until, AnyMessage | None, tuple[PoolAddress, ...]]
-FreeBytes = Callable[[str], int | None]  # of a GPU by its UUID; None: nobody can tell
+
+
+@dataclass(frozen=True, slots=True)
+class GpuMemory:
+    """What can be told of the memory that a dead worker had."""
+
+    free_bytes: Callable[[str], int | None]  # of a GPU by its UUID; None: nobody can tell
+    is_open: Callable[[str], bool]  # whether anybody has the pool of this dead worker open
 
 
 class CannotReturn(RunpipeError):
@@ -64,7 +75,7 @@ def come_back(
     config: PipelineConfig,
     opened: OpenedJob,
     pools: JobPools,
-    free_bytes: FreeBytes,
+    memory: GpuMemory,
 ) -> Steps:
     """Yield what is to be done until the worker is ready to open the job; return its GPU pool.
 
@@ -79,7 +90,8 @@ def come_back(
         if source.facts != opened.facts:
             raise CannotReturn(f"{opened.job.input}: is not what it was when the run began")
     if plan.gpu is not None:
-        yield from _memory_back(plan.gpu, free_bytes)
+        room = opened.plan.room.get(plan.name, 0)
+        yield from _memory_back(plan, plan.gpu, room, memory)
     yield Ask(Load(**ME, device=plan.device), Loaded)
     size = opened.item_size
     prepared = yield Ask(Prepare(**ME, facts=opened.facts, size=size), Prepared)
@@ -96,16 +108,31 @@ def come_back(
 
 
 def _memory_back(
-    gpu: Gpu, free_bytes: FreeBytes
+    plan: WorkerPlan, gpu: Gpu, room: int, memory: GpuMemory
 ) -> Generator[Ask | Until, AnyMessage | None, None]:
-    """Wait until what a dead process had of the GPU is free: until no more comes back.
+    """Wait until what the dead process had of the GPU is free again.
 
-    Its memory outlives it for as long as others have its pool open, and a moment longer.
+    Its memory outlives it for as long as others have its pool open; they close it after what they
+    run just then. A driver may take seconds to give back tens of gigabytes, piece by piece.
     """
+    while memory.is_open(plan.name):
+        yield Until(time.monotonic() + LOOK_S)
     give_up, before = time.monotonic() + MEMORY_S, -1
-    while time.monotonic() < give_up:
-        free = free_bytes(gpu.uuid)
-        if free is None or free <= before:
+    while (free := memory.free_bytes(gpu.uuid)) is not None:
+        is_enough = free >= room
+        if is_enough and free <= before:
+            return
+        if time.monotonic() >= give_up:
+            if not is_enough:
+                logger.warning(
+                    "memory not back worker=%s device=%s: %s are free after %g s, %s are needed; "
+                    "it loads all the same",
+                    plan.name,
+                    plan.shown_device,
+                    nbytes_text(free),
+                    MEMORY_S,
+                    nbytes_text(room),
+                )
             return
         before = free
         yield Until(time.monotonic() + LOOK_S)

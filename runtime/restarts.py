@@ -20,13 +20,14 @@ from runtime.crew import ME
 from runtime.errors import RunpipeError
 from runtime.fleet import Fleet
 from runtime.job_pools import JobPools
+from runtime.replay import AnotherLost
 from runtime.restart import Ask, Steps
 from runtime.worker_plan import WorkerPlan
 
 logger = logging.getLogger(__name__)
 
 MAX_FAILED_STARTS = 3  # in a row, then the run ends
-BACK_OFF_S = 1.0  # after the first failed start; twice as long after each further one
+BACK_OFF_S = 0.25  # after the first failed start, and four times as long after the second
 
 
 @dataclass(slots=True)
@@ -86,7 +87,7 @@ class Restarts:
 
     def _back_off_s(self, worker: str) -> float:
         failures = self._failures[worker]
-        return BACK_OFF_S * 2 ** (failures - 1) if failures else 0.0
+        return BACK_OFF_S * 4 ** (failures - 1) if failures else 0.0
 
     def is_away(self, worker: str) -> bool:
         """Whether it is on its way back."""
@@ -187,6 +188,7 @@ class Restarts:
         """Do what is due: start processes, go on after a pause, bring one in.
 
         Raises:
+            AnotherLost: one that the others know cannot open the job.
             RunpipeError: a worker failed too often.
         """
         now = time.monotonic()
@@ -236,7 +238,11 @@ class Restarts:
             for worker in sorted(one.unmet):
                 self._introduce(one.plan, worker)
         if not one.unmet:
-            self._fleet.send(name, self._job_question(one.plan))
+            try:
+                question = self._job_question(one.plan)
+            except RunpipeError as error:  # the others know of it: to them it dies
+                raise AnotherLost(name, error) from error
+            self._fleet.send(name, question)
             one.expects = JobOpened
 
     def _introduce(self, plan: WorkerPlan, to: str) -> None:

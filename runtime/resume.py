@@ -36,6 +36,8 @@ def compare(before: Found, now: Found) -> Changes:
         refused += list(_changed_inputs(_files(before), _files(now)))
     if "code_sha256" in now and before.get("code_sha256") != now["code_sha256"]:
         refused.append("the code of runpipe has changed")
+    if "stage_code" in now:
+        refused += _changed_code(_hashes(before), _hashes(now))
     return Changes(tuple(refused), tuple(_texts(_parts(before, bytes_of), bytes_of)))
 
 
@@ -61,6 +63,16 @@ def _parts(before: Found, like: Found) -> dict[str, object]:
 
 def _files(found: Found) -> dict[str, dict[str, object]]:
     return cast(dict[str, dict[str, object]], found.get("inputs", {}))
+
+
+def _hashes(found: Found) -> dict[str, str]:
+    return cast(dict[str, str], found.get("stage_code", {}))
+
+
+def _changed_code(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return whose code differs; a stage from elsewhere is another configuration."""
+    names = sorted(before.keys() & now.keys())
+    return [f"the code in {name} has changed" for name in names if before[name] != now[name]]
 
 
 def _changed_inputs(

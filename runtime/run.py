@@ -25,11 +25,13 @@ from runtime.errors import (
     RunpipeError,
     Terminated,
 )
+from runtime.finished import note_output
 from runtime.gpu_use import GpuUse
 from runtime.host import Host
 from runtime.journal import DoneItems, DurableRow, Journal
 from runtime.live import CHECKING, LOADING, PREPARING, RUNNING, STARTING, STOPPING, Live
-from runtime.report import Report, ResumedReport, Status, incomplete_text, write_report
+from runtime.neighbours import ALONE, Neighbours
+from runtime.report import Report, ResumedReport, incomplete_text, status_of, write_report
 from runtime.run_dir import WORKERS
 from runtime.run_trace import RunTrace
 from runtime.runner import Runner
@@ -37,7 +39,6 @@ from runtime.setup import OpenedJob, Setup
 from runtime.stored import StoredJob, store_config, store_job, write_whole
 from runtime.tally import Tally
 from stages.base import Job
-from stages.output import is_published, note
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Run:
         *,
         is_new: bool = False,
         earlier: Earlier | None = None,
+        neighbours: Neighbours = ALONE,
     ) -> None:
         """Take the run directory.
 
@@ -62,16 +64,17 @@ class Run:
             job: its `work_dir` is the run directory, which exists.
             is_new: the directory was made for this run, and goes again if that cannot begin.
             earlier: the run that is resumed.
+            neighbours: the sections around it.
 
         Raises:
             ConfigError: another run's journal is in the directory.
         """
         self._config, self._job, self._earlier = config, job, earlier
-        self._dir, self._is_new = Path(job.work_dir), is_new
+        self._dir, self._is_new, self._neighbours = Path(job.work_dir), is_new, neighbours
         self.tally = Tally(self._record)
         config_path = earlier.stored.config if earlier else str(config.path or "")
         self._account = Account(config, job, self.tally, config_path=config_path)
-        self._trace = RunTrace(enabled=config.run.trace)
+        self._trace = RunTrace(enabled=config.run.trace, began=neighbours.trace_began)
         self.live = Live(self.tally, self._account)
         self.has_report = False  # of this very run
         if earlier is None and (self._dir / JOURNAL).exists():
@@ -102,10 +105,10 @@ class Run:
             self.forget()
             raise error
         try:
-            report = self._write_report(_status(error), setup, error)
+            report = self._write_report(setup, error)
         except KeyboardInterrupt as late:  # once more: it must be there
             error = error or self._interrupted(late)
-            report = self._write_report(_status(error), setup, error)
+            report = self._write_report(setup, error)
         if error:
             raise error
         return report
@@ -156,6 +159,23 @@ class Run:
         if opened.broken:
             logger.warning("%s", opened.broken)  # now, and not only hours later
         self._warn(opened.plan.warnings)
+        if not (self._earlier and self._earlier.is_whole(self._config, opened, done)):
+            self._neighbours.may_load(opened, runner)
+            opened = self._make_ready(setup, opened)
+        done = self._begin_journal(opened, done, stack)
+        self._account.gpu_use = GpuUse(w.gpu.uuid for w in opened.plan.workers if w.gpu)
+        self.live.phase = RUNNING
+        self.tally.on_restart = lambda: self._keep_pids(runner)
+        try:
+            with self._account.gpu_use:
+                self._warn(runner.run(opened, self.tally, self._trace, done, self._neighbours))
+        except KeyboardInterrupt:  # perhaps between a row of the journal and its being counted
+            self.tally.recount(done, self._journal.written())
+            raise
+        if self.tally.items_failed < self.tally.num_items:
+            note_output(Path(self._job.output), self._dir)
+
+    def _make_ready(self, setup: Setup, opened: OpenedJob) -> OpenedJob:
         self.live.phase = LOADING
         with self._trace.step("load"):
             setup.load()
@@ -163,17 +183,7 @@ class Run:
         with self._trace.step("prepare"):
             opened = setup.prepare(opened)
         self._warn(opened.plan.warnings)
-        done = self._begin_journal(opened, done, stack)
-        self._account.gpu_use = GpuUse(w.gpu.uuid for w in opened.plan.workers if w.gpu)
-        self.live.phase = RUNNING
-        self.tally.on_restart = lambda: self._keep_pids(runner)
-        try:
-            with self._account.gpu_use:
-                self._warn(runner.run(opened, self.tally, self._trace, done))
-        except KeyboardInterrupt:  # perhaps between a row of the journal and its being counted
-            self.tally.recount(done, self._journal.written())
-            raise
-        self._note_output()
+        return opened
 
     def _store_job(self) -> None:
         """Write down what is asked before anything starts: whatever dies then can be resumed."""
@@ -230,13 +240,6 @@ class Run:
         self._journal = stack.enter_context(Journal.create(self._dir / JOURNAL, found))
         return NOTHING
 
-    def _note_output(self) -> None:
-        """Note what the output is, where the sink has not: a later run is to know it again."""
-        output = Path(self._job.output)
-        is_written = self.tally.items_failed < self.tally.num_items and output.exists()
-        if is_written and not is_published(output, self._dir):
-            note(output, output, self._dir)
-
     def _warn(self, warnings: Iterable[str]) -> None:
         """Tell of those that have not been told yet, now and in the report."""
         for warning in warnings:
@@ -247,6 +250,7 @@ class Run:
     def _keep_pids(self, runner: Runner) -> None:
         """Say who is who, for whoever looks at the processes; anew when one of them is another."""
         self._account.pids = pids = dict(runner.pids())
+        self._neighbours.tell_pids(pids)
         write_whole(self._dir / WORKERS, json.dumps(pids, indent=2).encode() + b"\n")
 
     def _keep_usages(self, runner: Runner) -> None:
@@ -256,9 +260,10 @@ class Run:
         """Write what there is of it; a run that cannot is none the worse."""
         pids = self._account.pids
         workers = [(w.name, w.shown_device, pids.get(w.name, 0)) for w in setup.workers]
-        path = self._dir / TRACE
+        path, number = self._dir / TRACE, self._neighbours.number
         try:
-            self._warn(self._trace.write(path, f"runpipe {self._config.pipeline}", workers))
+            title = f"runpipe {self._config.pipeline}{self._neighbours.title}"
+            self._warn(self._trace.write(path, title, workers, number=number))
         except (OSError, IpcError) as problem:
             why = getattr(problem, "strerror", None) or problem
             self._warn([f"{path}: cannot be written: {why}"])
@@ -277,9 +282,10 @@ class Run:
             )
         )
 
-    def _write_report(self, status: Status, setup: Setup, error: BaseException | None) -> Report:
+    def _write_report(self, setup: Setup, error: BaseException | None) -> Report:
         """Write and return the report; if it cannot be written, `error` is the worse news."""
         self.live.phase = STOPPING
+        status = status_of(error)
         report = self._account.report(status, setup, error)
         path = self._dir / REPORT
         try:
@@ -291,9 +297,3 @@ class Run:
             logger.error("no report=%s: %s", path, problem.strerror)
         logger.info("run status=%s wall_s=%.1f report=%s", status, report.wall_s, self._dir)
         return report
-
-
-def _status(error: BaseException | None) -> Status:
-    if error is None:
-        return "done"
-    return "interrupted" if isinstance(error, RunInterrupted) else "failed"

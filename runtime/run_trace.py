@@ -18,21 +18,25 @@ from runtime.trace import MAX_RECORDS, Recorder, Traced, read_trace, trace_bytes
 from runtime.trace_json import Scene, Track, write_events
 
 RUN_TRACK = "run"
+SECTION = 1 << 32  # between the processes of two sections
 RESTART = 1 << 25  # between the tracks of two incarnations; past those of copies
 
 
 class RunTrace:
     """Owns the memory from `open` to `close`: what a dead worker wrote is there until then."""
 
-    def __init__(self, *, enabled: bool, max_records: int = MAX_RECORDS) -> None:
-        """Begin; the trace's clock is at 0 now.
+    def __init__(
+        self, *, enabled: bool, max_records: int = MAX_RECORDS, began: float | None = None
+    ) -> None:
+        """Begin; the trace's clock is at 0 now, or was at `began`.
 
         Args:
             enabled: else nothing is traced and no file written.
             max_records: of one worker, over all of its incarnations.
+            began: time.monotonic().
         """
         self._enabled, self._max_records = enabled, max_records
-        self._began = time.monotonic()
+        self._began = time.monotonic() if began is None else began
         self._own = Recorder()
         self._pools: dict[str, HostPool] = {}  # of the last incarnation of each worker
         self._earlier: dict[str, list[Traced]] = {}  # of those before it, which are dead
@@ -67,30 +71,36 @@ class RunTrace:
         self._pools[worker] = pool
         return (pool.address,)
 
-    def write(self, path: Path, title: str, workers: Iterable[tuple[str, str, int]]) -> list[str]:
+    def write(
+        self, path: Path, title: str, workers: Iterable[tuple[str, str, int]], *, number: int = 0
+    ) -> list[str]:
         """Write what there is by now, if `open` made room for it; return what there is to warn of.
 
         Args:
             path: of the file.
             title: of the whole.
             workers: name, device and process of each.
+            number: of the section, so that those of one run can be in one file.
 
         Raises:
             OSError: it cannot be written, and is not there.
         """
         if not (self._pools or self._earlier):
             return []
-        tracks = [Track(RUN_TRACK, os.getpid(), self._own.read(), is_full=False)]
+        process = os.getpid() + number * SECTION
+        tracks = [Track(RUN_TRACK, process, self._own.read(), is_full=False)]
         for name, device, pid in workers:
             every = [*self._earlier.get(name, ()), *self._last(name)]
             num_records = sum(len(records) for _names, records in every)
-            for number, traced in enumerate(every):
-                restart = f", restart {number}" if number else ""
-                is_full = num_records >= self._max_records and number == len(every) - 1
-                tid = pid + number * RESTART
+            for restarts, traced in enumerate(every):
+                restart = f", restart {restarts}" if restarts else ""
+                is_full = num_records >= self._max_records and restarts == len(every) - 1
+                tid = pid + restarts * RESTART
                 tracks.append(Track(f"{name} {device}{restart}", tid, traced, is_full))
         # After all was read: workers that live may have gone on until then.
-        scene = Scene(title, pid=os.getpid(), began=self._began, ended=time.monotonic())
+        arrows = f"item {number}" if number else "item"
+        ended = time.monotonic()
+        scene = Scene(title, pid=process, began=self._began, ended=ended, arrows=arrows)
         with atomic_file(path, sync=False) as file:
             write_events(file, scene, tracks)
         return [

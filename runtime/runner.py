@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ipc.messages import Heartbeat
 from ipc.records import JobUsage
+from runtime.neighbours import ALONE, Neighbours
 from runtime.run_trace import RunTrace
 from runtime.setup import OpenedJob
 from runtime.tally import Tally
@@ -28,12 +29,23 @@ class Runner(Protocol):
         """Return what the last job has cost each worker, as far as that is known."""
 
     def run(
-        self, opened: OpenedJob, tally: Tally, trace: RunTrace, durable: Collection[int] = ()
+        self,
+        opened: OpenedJob,
+        tally: Tally,
+        trace: RunTrace,
+        durable: Collection[int] = (),
+        neighbours: Neighbours = ALONE,
     ) -> list[str]:
         """Run all items but the `durable` ones; return what the sink warns of.
 
         Failed items are in `tally`.
         """
+
+    def wait(self) -> None:
+        """Hear the workers, who have nothing to do, until `wake` is called."""
+
+    def wake(self) -> None:
+        """Have `wait` return. From any thread."""
 
     def drain(self) -> None:
         """Let nothing new begin; `run` raises KeyboardInterrupt once all that has is durable.

@@ -26,7 +26,7 @@ from ipc.setup_messages import (
 from runtime.config import PipelineConfig
 from runtime.config_errors import key_hint
 from runtime.crew import ME, Crew, M
-from runtime.errors import ConfigError, PlanError
+from runtime.errors import ConfigError, PlanError, RunpipeError
 from runtime.host import Host
 from runtime.hosted import pack
 from runtime.plan import Plan, check_path, make_plan, plan_workers
@@ -49,6 +49,7 @@ class OpenedJob:
     num_units: int
     broken: str  # why the input is not whole; "" = it is
     plan: Plan
+    needs: tuple[int, ...] = ()  # items of the section before that each item waits for
     untried: frozenset[Pair] = frozenset()  # that are to share GPU memory, as far as is known
 
 
@@ -104,7 +105,10 @@ class Setup:
     def _check_defaults(self) -> None:
         """Refuse a keyword of `model:` or `video:` that no stage knows: it would do nothing."""
         known = sorted({keyword for d in self._descriptions for keyword in d.accepts})
-        for section, keywords in (("model", self._config.model), ("video", self._config.video)):
+        config = self._config
+        if config.has_sections:
+            return  # another section's stages may take it
+        for section, keywords in (("model", config.model), ("video", config.video)):
             for key in keywords:
                 if key not in known:
                     hint = key_hint(key, known)
@@ -124,8 +128,7 @@ class Setup:
         sources = [worker.name for worker in self.workers if first in worker.stages]
         question = OpenSource(**ME, job=pack(job))
         opened = self._crew.ask(SourceOpened, dict.fromkeys(sources, question))[sources[0]]
-        if opened.num_items < 1:
-            raise ConfigError(f"{job.input}: there is nothing in it to work on")
+        _check_source(opened, job)
         specified = self._crew.ask(
             Specified,
             {
@@ -154,6 +157,7 @@ class Setup:
             num_units=opened.num_units,
             broken=opened.broken,
             plan=plan,
+            needs=opened.needs,
             untried=frozenset(self._sharing(plan) - self._tried),
         )
 
@@ -230,3 +234,11 @@ class Setup:
 
     def _ask_all(self, kind: type[M], question: AnyMessage) -> dict[str, M]:
         return self._crew.ask(kind, {worker.name: question for worker in self.workers})
+
+
+def _check_source(opened: SourceOpened, job: Job) -> None:
+    if opened.num_items < 1:
+        raise ConfigError(f"{job.input}: there is nothing in it to work on")
+    needs = opened.needs
+    if needs and (len(needs) != opened.num_items or list(needs) != sorted(needs)):
+        raise RunpipeError(f"{opened.sender}: `needs` is not one rising number for each item")

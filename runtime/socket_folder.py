@@ -25,6 +25,13 @@ class SocketFolder:
         Raises:
             ConfigError: its path is too long for sockets.
         """
+        self._make()
+        while not (self.path / _LOCK).exists():  # others found it before it was locked: left, then
+            os.close(self._lock)
+            self._make()
+        remove_left_folders()
+
+    def _make(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         if len(os.fsencode(self.path)) + LONGEST_NAME > MAX_PATH_BYTES:
             self.path.rmdir()
@@ -34,14 +41,18 @@ class SocketFolder:
             )
         self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        for folder in self.path.parent.glob(f"{_PREFIX}*"):
-            with suppress(OSError):  # it is somebody else's, has no lock, is in use, or goes now
-                _remove_if_left(folder)
 
     def close(self) -> None:
         """Remove it."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
+
+
+def remove_left_folders() -> None:
+    """Remove what killed owners of ours have left."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # it is somebody else's, has no lock, is in use, or goes now
+            _remove_if_left(folder)
 
 
 def _remove_if_left(folder: Path) -> None:

@@ -96,6 +96,7 @@ class Steps:
             num_units=source.num_units(),
             warnings=tuple(source.warnings),
             broken=source.broken,
+            needs=tuple(source.needs),
         )
 
     def _specify(self, message: Specify) -> Specified:

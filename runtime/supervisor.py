@@ -21,6 +21,7 @@ from runtime.crew import ME
 from runtime.errors import RunpipeError
 from runtime.fleet import Fleet
 from runtime.job_run import JobRun
+from runtime.neighbours import ALONE, Neighbours
 from runtime.run_trace import RunTrace
 from runtime.setup import OpenedJob
 from runtime.tally import Tally
@@ -68,13 +69,32 @@ class Supervisor:
             usages[name] = added(spent, usages.get(name, JobUsage()))
         return usages
 
+    def wait(self) -> None:
+        """Hear the workers, who have nothing to do, until `wake` is called.
+
+        Raises:
+            WorkerDied, WorkerHung: one is gone.
+            RunpipeError: one says something that nobody asked for.
+        """
+        if (message := self._fleet.receive()) is not None:
+            raise RunpipeError(f"{message.sender} says {type(message).__name__} while it waits")
+
+    def wake(self) -> None:
+        """Have `wait` return. From any thread."""
+        self._fleet.wake()
+
     def drain(self) -> None:
         """End the run when what has begun is done. From any thread, or a signal's handler."""
         self._is_draining = True
         self._fleet.wake()
 
     def run(
-        self, opened: OpenedJob, tally: Tally, trace: RunTrace, durable: Collection[int] = ()
+        self,
+        opened: OpenedJob,
+        tally: Tally,
+        trace: RunTrace,
+        durable: Collection[int] = (),
+        neighbours: Neighbours = ALONE,
     ) -> list[str]:
         """Run all items but the durable ones; return what the sink warns of.
 
@@ -85,6 +105,7 @@ class Supervisor:
             tally: is told of the items.
             trace: of the run.
             durable: items that are finished already, in order.
+            neighbours: the sections around this one.
 
         Raises:
             StageFailed: the sink raised.
@@ -102,24 +123,29 @@ class Supervisor:
             durable=durable,
             is_draining=lambda: self._is_draining,
         )
-        with job:
+        with neighbours.waking(self._fleet.wake), job:
             with trace.step("open job"):
                 job.open()
             tally.start(
                 unit=opened.unit, num_units=opened.num_units, num_items=opened.plan.num_items
             )
-            try:
-                with trace.step("items"):
-                    job.run_items()
-            except (RunpipeError, KeyboardInterrupt):
-                self._hear_last_beats()
-                raise
-            warnings: Sequence[str] = ()
-            if tally.items_failed < opened.plan.num_items:
-                with trace.step("finish"):
-                    warnings = job.finish()
-            with trace.step("close job"):
-                self._closed = job.close_job()
+            return self._run_open(job, tally, trace, neighbours)
+
+    def _run_open(
+        self, job: JobRun, tally: Tally, trace: RunTrace, neighbours: Neighbours
+    ) -> list[str]:
+        try:
+            with trace.step("items"):
+                job.run_items(neighbours)
+        except (RunpipeError, KeyboardInterrupt):
+            self._hear_last_beats()
+            raise
+        warnings: Sequence[str] = ()
+        if tally.items_failed < tally.num_items:
+            with trace.step("finish"):
+                warnings = job.finish()
+        with trace.step("close job"):
+            self._closed = job.close_job()
         return list(warnings)
 
     def _hear_last_beats(self) -> None:

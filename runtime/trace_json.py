@@ -8,9 +8,11 @@ that follow each other would overlap.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 
 from runtime.trace import COPY_IN, COPY_OUT, FAILED, PART, RUN, STEP, WAIT, Traced
 
+HEAD, END = b'{"displayTimeUnit":"ms","traceEvents":[\n', b"\n]}\n"
+COPY_BYTES = 2**20
 BLOCK = 10_000  # records that are text at once
 SEPARATOR = b",\n"
 BESIDE = {COPY_IN: 1 << 23, COPY_OUT: 1 << 24}  # tracks of their own; past every process id
@@ -42,16 +46,35 @@ class Scene:
     pid: int
     began: float  # time.monotonic(), 0 in the trace
     ended: float  # likewise, of what has not ended
+    arrows: str = "item"  # their category: arrows of two scenes in one file are no one way
 
 
 def write_events(file: BinaryIO, scene: Scene, tracks: Sequence[Track]) -> None:
     """Write all tracks in their order, the run's own first."""
-    file.write(b'{"displayTimeUnit":"ms","traceEvents":[\n')
+    file.write(HEAD)
     file.write(_metadata("process_name", scene.pid, scene.pid, name=scene.title))
     for number, (track, arrows) in enumerate(zip(tracks, _arrows(tracks), strict=True)):
         for events in _track(scene, number, track, arrows):
             file.write(events)
-    file.write(b"\n]}\n")
+    file.write(END)
+
+
+def join_events(file: BinaryIO, paths: Sequence[Path]) -> None:
+    """Write what is in the files `paths`, each by `write_events`, as one.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    file.write(HEAD)
+    for number, path in enumerate(paths):
+        file.write(SEPARATOR if number else b"")
+        with path.open("rb") as part:
+            left = os.fstat(part.fileno()).st_size - len(HEAD) - len(END)
+            part.seek(len(HEAD))
+            while left > 0 and (block := part.read(min(left, COPY_BYTES))):
+                file.write(block)
+                left -= len(block)
+    file.write(END)
 
 
 def _arrows(tracks: Sequence[Track]) -> list[Arrows]:
@@ -134,7 +157,7 @@ def _block(
         chosen = alike == group
         texts[kind] += _fill(template, columns[:num_columns, chosen])
     for phase, ids in (('"ph":"f","bp":"e"', ending), ('"ph":"s"', starting)):
-        template = f'{{{phase},"cat":"item","name":"item",{place},"id":%d}}'
+        template = f'{{{phase},"cat":{_quoted(scene.arrows)},"name":"item",{place},"id":%d}}'
         texts["arrows"] += _fill(template, [begins[ids > 0], ids[ids > 0]])
     return b"".join(texts.values())
 

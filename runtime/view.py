@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ipc.messages import Heartbeat
 from runtime.cli_table import seconds_text
-from runtime.live import JOINING, RUNNING, STOPPING, Live, Snapshot, WorkerNow
+from runtime.live import JOINING, RUNNING, STOPPING, Shown, Snapshot, WorkerNow
 
 MEAN_S = 10.0  # over which rates are means
 LONGEST_S = 60.0  # at most, where little happens in that
@@ -48,7 +48,7 @@ class Part:
 class RunView:
     """A run that is looked at again and again, as the terminal wants it."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Shown) -> None:
         self._live = live
         self._history: deque[Snapshot] = deque()
 
@@ -92,9 +92,8 @@ def plain_line(history: Sequence[Snapshot]) -> str:
 def total(history: Sequence[Snapshot]) -> list[Part]:
     """Return the pieces of the line about the whole, in order."""
     now = history[-1]
-    parts = []
-    if now.num_units:
-        parts.append(Part(f"{now.units_done}/{now.num_units} {now.unit}", 0))
+    counted = [one for one in now.sections or (now,) if one.num_units]
+    parts = [Part(f"{one.units_done}/{one.num_units} {one.unit}", 0) for one in counted]
     if now.phase != RUNNING:
         busy = ", ".join(w.name for w in now.workers if w.beat and doing(now, w) == now.phase)
         is_told = busy and len(busy.split(", ")) < len(now.workers)

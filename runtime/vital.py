@@ -31,5 +31,5 @@ class Vital:
         self.beats[name] = message
         if stuck := watch.beat(message):
             what = f"no progress with item {stuck.item}"
-            raise WorkerHung(name, what, waited_s=stuck.waited_s, items=[stuck.item])
+            raise WorkerHung(name, what, waited_s=stuck.waited_s)
         return True

@@ -34,7 +34,7 @@ from ipc.setup_messages import (
     TryPools,
 )
 from runtime.ahead import Ahead
-from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded, one_line
+from runtime.errors import MAX_ERROR_CHARS, MAX_TRACEBACK_CHARS, bounded, named, one_line
 from runtime.gpu_side import GpuSide
 from runtime.items import JobItems
 from runtime.ledger import Ledger
@@ -155,10 +155,7 @@ class Worker:
                     **self._identity,
                     what=what,
                     stage=stage,
-                    error=bounded(
-                        str(error) if users_mistake else f"{type(error).__name__}: {error}",
-                        MAX_ERROR_CHARS,
-                    ),
+                    error=bounded(str(error) if users_mistake else named(error), MAX_ERROR_CHARS),
                     traceback=bounded(traceback.format_exc(), MAX_TRACEBACK_CHARS),
                     users_mistake=users_mistake,
                 )

@@ -16,6 +16,7 @@ class WorkerPlan:
     gpu: Gpu | None  # None: a CPU worker
     threads: int  # of one stage, for its own arithmetic
     modules: tuple[str, ...] = ()  # of its stages, to be imported before it is told what they are
+    python: str = ""  # of another environment; "" = this one
 
     @property
     def device(self) -> str:

@@ -69,6 +69,8 @@ class Job:
     input: str
     output: str
     work_dir: str  # a sink keeps its durable files here until `finish`
+    run_dir: str = ""  # of the whole run; not `work_dir` where the pipeline has sections
+    earlier: str = ""  # `work_dir` of the section before; "" = there is none, or it is not run
     overwrite: bool = False
     seed: int = 0
     size: int = 0  # the agreed answer of all `prepare`s; 0 = not agreed yet, as configured
@@ -177,6 +179,9 @@ class Source(_Base[TensorT, FactsT, MetaT]):
     unit: ClassVar[str]  # what users count: "frame pairs"
     warnings: Sequence[str] = ()  # what a user should know of the input, complete after `open`
     broken: str = ""  # why the input is not whole: the rest is done, and the run counts as failed
+    # of a source behind a section: for each item, how many leading items of that section must be
+    # finished before it can be read; never less than for the one before. Complete after `open`
+    needs: Sequence[int] = ()
 
     @abstractmethod
     def open(self, job: Job) -> FactsT:

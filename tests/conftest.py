@@ -92,7 +92,7 @@ def leaves_nothing_behind(request):
             assert after <= before[kind], f"left {kind} behind: {sorted(after - before[kind])}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def project():
     return PROJECT
 

@@ -23,6 +23,21 @@ class Notes(Add):
         return super().run(inputs, outputs, item)
 
 
+class NotesItsStart(Notes):
+    """Notes loading and preparing too, as items that there are not."""
+
+    def _note(self, number: int) -> None:
+        with open(self._log, "a") as log:
+            log.write(f"{number}\n")
+
+    def load(self, device: str) -> None:
+        self._note(-2)
+
+    def prepare(self, facts, size: int) -> int:
+        self._note(-1)
+        return size
+
+
 class FullDisk(Lines):
     """A sink for which the disk is full from item `at` on, as long as the file `full` exists."""
 

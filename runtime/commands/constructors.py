@@ -53,7 +53,10 @@ def check_stages(config: PipelineConfig) -> None:
         ConfigError: as a run would, which imports the stages and asks them.
     """
     sources = _Sources()
-    taken = {name: _keywords(sources, name, stage.use) for name, stage in config.stages.items()}
+    taken = {
+        name: None if stage.python else _keywords(sources, name, stage.use)  # not to be seen here
+        for name, stage in config.stages.items()
+    }
     for name, stage in config.stages.items():
         known = taken[name]
         for key in stage.options:
@@ -65,7 +68,8 @@ def check_stages(config: PipelineConfig) -> None:
 
 
 def _check_defaults(config: PipelineConfig, known: set[str]) -> None:
-    for section, keywords in (("model", config.model), ("video", config.video)):
+    parts = {"model": config.model, "video": config.video, "samples": config.samples}
+    for section, keywords in parts.items():
         for key in keywords:
             if key not in known:
                 hint = _hint(key, sorted(known))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from click.core import ParameterSource
 from runtime.config_files import CONFIGS
 
 NAMES = ("check", "completion", "doctor", "report", "schema")  # modules here, and what they hold
+
+
+SEVERAL = "--categories"  # an option that takes several words
 
 
 class Commands(click.Group):
@@ -41,7 +45,7 @@ class Commands(click.Group):
         if not args and not ctx.resilient_parsing:  # which is a shell that completes
             click.echo(ctx.get_help(), err=True)
             ctx.exit(2)
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, _spread(args))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -61,6 +65,18 @@ class Commands(click.Group):
         if Path(word).suffix or Path(word).exists():
             return "name files with --config, --input and --output"
         return suggest(word, NAMES)
+
+
+def _spread(args: Sequence[str]) -> list[str]:
+    """Let one option take several words: `--categories A B` is `--categories A --categories B`."""
+    spread: list[str] = []
+    takes = False
+    for number, word in enumerate(args):
+        if takes and not word.startswith("-") and args[number - 1] != SEVERAL:
+            spread.append(SEVERAL)
+        takes = word == SEVERAL or (takes and not word.startswith("-"))
+        spread.append(word)
+    return spread
 
 
 def refuse_options_before_command(context: click.Context) -> None:

@@ -19,8 +19,9 @@ from runtime.config_files import shown
 from runtime.errors import ConfigError, RunIncomplete, RunpipeError
 
 if TYPE_CHECKING:
+    from runtime.chain import Chain
     from runtime.config import PipelineConfig
-    from runtime.live import Live
+    from runtime.live import Shown
     from runtime.pipeline import Pipeline
     from runtime.report import Report
 
@@ -45,15 +46,16 @@ def show_plan(request: RunRequest) -> None:
     """Print workers, pools and links; run nothing."""
     import tempfile
 
-    from runtime.pipeline import Pipeline
-    from runtime.plan_text import describe_plan
+    from runtime.pipelines import open_pipeline
+    from runtime.plan_text import describe_plans
 
     config = _load(request)
     with ExitStack() as stack:
         logs = stack.enter_context(tempfile.TemporaryDirectory(prefix="runpipe-"))
-        pipeline = stack.enter_context(Pipeline(config, verbosity=request.verbosity))
-        opened = pipeline.plan(run_dir=logs, input=request.source, output=request.output)
-        click.echo(describe_plan(opened))
+        pipeline = open_pipeline(config, verbosity=request.verbosity)
+        stack.enter_context(pipeline)
+        plans = pipeline.plans(run_dir=logs, input=request.source, output=request.output)
+        click.echo(describe_plans(plans))
 
 
 def run_and_tell(request: RunRequest) -> None:
@@ -92,21 +94,20 @@ def _load(request: RunRequest) -> PipelineConfig:
 def _run(request: RunRequest, *, on_failure: Callable[[Path], None]) -> tuple[Report, bool]:
     """Run, or go on; return the report, and whether there was anything to do."""
     from runtime.account import weights_notes
-    from runtime.pipeline import Pipeline
+    from runtime.pipelines import open_pipeline
     from runtime.terminal import Terminal
     from runtime.view import RunView
 
     config = _load(request)
     with ExitStack() as stack:
         terminal = stack.enter_context(Terminal())
-        pipeline = stack.enter_context(
-            Pipeline(config, verbosity=request.verbosity, terminal=terminal)
-        )
+        pipeline = open_pipeline(config, verbosity=request.verbosity, terminal=terminal)
+        stack.enter_context(pipeline)
         stack.enter_context(drained_by_ctrl_c(pipeline.drain, terminal.say))
         for note in weights_notes(config):
             terminal.say(f"runpipe: {note}")
 
-        def show(live: Live) -> None:
+        def show(live: Shown) -> None:
             if not request.quiet:
                 terminal.show(RunView(live))
 
@@ -121,7 +122,7 @@ def _run(request: RunRequest, *, on_failure: Callable[[Path], None]) -> tuple[Re
         return report, pipeline.has_report
 
 
-def _call(pipeline: Pipeline, request: RunRequest, show: Callable[[Live], None]) -> Report:
+def _call(pipeline: Pipeline | Chain, request: RunRequest, show: Callable[[Shown], None]) -> Report:
     if request.resume is not None:
         return pipeline.resume(
             request.resume,
@@ -140,7 +141,7 @@ def _call(pipeline: Pipeline, request: RunRequest, show: Callable[[Live], None])
     )
 
 
-def _add_way_on(error: RunpipeError, pipeline: Pipeline) -> None:
+def _add_way_on(error: RunpipeError, pipeline: Pipeline | Chain) -> None:
     """Say where the run that failed is told of, and how to go on with it."""
     if pipeline.run_dir is None:
         return

@@ -1,7 +1,8 @@
 """Every command in README.md and in the help does what stands there, typed as it stands there.
 
 In a folder as a user's might be: a video, a configuration, a run, and a `demo.yaml` that is the
-shipped one with the smallest model and a short clip, so that this takes seconds.
+shipped one with the smallest model and a short clip, so that this takes seconds; and so is
+`edit_score_tiny.yaml`, without models: test_edit_score.py runs the shipped one.
 """
 
 import os
@@ -12,30 +13,36 @@ import sys
 
 import click
 import pytest
+import yaml
 
 from runtime.cli import runpipe
 from runtime.config import PROJECT
 from runtime.host import probe_host
+from tests.e2e.edited import write_config
 
 README = (PROJECT / "README.md").read_text()
 ELSEWHERE = {  # commands of minutes, with the tests that run them
     "bin/test": "this is what runs now",
+    "tools/bench_edit_score.py": "tests/tools/test_bench_edit_score.py",
     "tools/bench_hop.py": "tests/tools/test_bench_hop.py",
     "tools/bench_eden.py": "tests/tools/test_bench_eden.py",
     "tools/bench_reference.py": "tests/tools/test_bench_gpu.py",
     "tools/bench_sharing.py": "tests/tools/test_bench_sharing.py",
     "tools/bench_trace.py": "tests/tools/test_bench_trace.py",
+    "tools/bench_runtime_cost.py": "tests/tools/test_bench_runtime_cost.py",
     "tools/kill_matrix.py": "tests/tools/test_kill_matrix.py",
     "tools/soak.py": "tests/tools/test_soak.py",
     "tools/train_eden.py": "tests/tools/test_train_eden.py",
     "tools/eval_interpolation.py": "tests/tools/test_eval_interpolation.py",
     "tools/make_clip.py": "tests/tools/test_make_clip.py",
+    "tools/make_tiny_checkpoints.py": "tests/tools/test_make_tiny_checkpoints.py",
+    "tools/make_samples.py": "tests/tools/test_make_samples.py",
     "tools/make_picture.py": "tests/tools/test_make_picture.py",
     "tools/profile.sh": "tests/tools/test_profile.py",
 }
 RUN = "20250301-100000-interpolate"
 COMMANDS = [runpipe, *(runpipe.get_command(None, name) for name in runpipe.list_commands(None))]
-NEEDS_GPU = re.compile(r"(single|dual)_gpu")
+NEEDS_GPU = re.compile(r"(single|dual)_gpu|edit_score_single")
 
 
 def readme_commands():
@@ -63,6 +70,10 @@ def home(tmp_path_factory, clip):
         (home / name).write_text(text)
     for name in ("in.mp4", "in.mkv"):
         shutil.copy(clip, home / name)
+    tiny = yaml.safe_load(write_config(home / "edit_score_tiny.yaml").read_text())
+    tiny["input"] = str(PROJECT / "configs/edit_score/samples.jsonl")
+    tiny["output"] = "edit_score_tiny"
+    (home / "edit_score_tiny.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False))
     done = type_line(
         home, f"bin/runpipe --config demo.yaml --output first.mp4 --run-dir runs/{RUN}"
     )
@@ -111,7 +122,8 @@ def test_a_documented_command_works_as_it_stands_there(home, line):
         assert done.returncode == 2
         assert "this host has none; take a CPU configuration" in done.stderr
     elif NEEDS_GPU.search(line):
-        assert "checkpoints/eden.pt: no such file; fetch" in done.stderr
+        wanted = r"checkpoints/(eden\.pt: no such file|qwen-image-edit: no such folder); fetch"
+        assert re.search(wanted, done.stderr)
     else:
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr

@@ -1,44 +1,13 @@
 """Runs on the command line that are killed, stopped or drained, and then resumed."""
 
 import json
-import os
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from runtime.journal import Journal
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-def start(tmp_path, project):
-    """Start the real command line in a folder of its own; kill what is left of it at the end."""
-    started = []
-    sockets = Path(tempfile.gettempdir(), "killed")  # a killed supervisor leaves its folder
-    sockets.mkdir()
-
-    def begin(*arguments):
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "runtime.cli", *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(project), "TMPDIR": str(sockets)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
-    shutil.rmtree(sockets)
 
 
 def durable(folder):

@@ -12,6 +12,13 @@ class QuotesItsTensor(Add):
         raise ValueError("no such number: " + "7 " * 3_000_000)
 
 
+class FindsNoMemory(Add):
+    def run(self, inputs, outputs, item: Item[Meta]) -> Meta:
+        if item.index == 3:
+            raise MemoryError  # as Python itself does, without a word
+        return super().run(inputs, outputs, item)
+
+
 class FindsTheDiskFull(Lines):
     def commit(self):
         raise OSError(28, "No space left on device")

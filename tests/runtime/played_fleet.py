@@ -165,6 +165,7 @@ class PlayedFleet:
 
     def __init__(self, config, folder, seed, *, kills):
         self.join_fails = False
+        self.lateness = 0.0  # how likely a deadline passes before the next message
         self.random, self.kills, self.config = random.Random(seed), kills, config
         source = folder / "in"
         source.write_text(str(NUM_ITEMS))
@@ -235,8 +236,10 @@ class PlayedFleet:
                 answers[message.sender] = message
         return answers
 
-    def receive(self, *, deadline=None):
+    def receive(self, *, deadline=None, wakes=True):
         while True:
+            if deadline is not None and self.random.random() < self.lateness:
+                return None
             if self.dying and self.random.random() < 0.2:
                 raise WorkerDied(self.dying.pop(0), -9)
             if self.kills and self.actors and self.random.random() < 0.01:

@@ -56,7 +56,7 @@ def refused(text, *overrides):
             "seed",
             "xyz",
             "run.xyz: unknown key; known: seed, window, hang_s, item_limit_s, stop_grace_s, "
-            "threads, require, trace, strict",
+            "threads, require, only, residency, trace, strict",
         ),
         ("video:", "vidio:", "vidio: unknown key; did you mean `video`?"),
         (

@@ -20,15 +20,15 @@ from runtime.errors import (
     ("error", "message"),
     [
         (
-            WorkerDied("denoise/0", -9, [2, 3]),
-            "worker denoise/0 died (killed by signal 9, SIGKILL) while holding items [2, 3]",
+            WorkerDied("denoise/0", -9),
+            "worker denoise/0 died (killed by signal 9, SIGKILL)",
         ),
         (WorkerDied("denoise/0", 1), "worker denoise/0 died (exit code 1)"),
         (WorkerDied("x/0", 1, log="x.log"), "worker x/0 died (exit code 1); see x.log"),
         (WorkerDied("denoise/0", -40), "worker denoise/0 died (killed by signal 40)"),
         (
-            WorkerHung("denoise/0", "no heartbeat", waited_s=60, items=(2,)),
-            "worker denoise/0 hung (no heartbeat for 60.0 s) while holding items [2]",
+            WorkerHung("denoise/0", "no progress with item 2", waited_s=60),
+            "worker denoise/0 hung (no progress with item 2 for 60.0 s)",
         ),
         (
             StageFailed("encode+decode/0", "decode", 3, "ValueError: frame pair has 3 frames"),

@@ -46,6 +46,24 @@ def test_an_error_that_quotes_a_tensor_is_cut_and_not_lost(numbers, tmp_path):
 
 
 @pytest.mark.parametrize("inline", [False, True])
+def test_an_item_that_finds_no_memory_is_left_out_and_the_report_says_so(numbers, tmp_path, inline):
+    full = config(add={"use": "tests.runtime.faulty:FindsNoMemory"})
+    with (
+        Pipeline(full, inline=inline) as pipeline,
+        pytest.raises(RunIncomplete, match=r"^1 of 5 items failed.*MemoryError: out of memory"),
+    ):
+        run(pipeline, numbers(5), tmp_path)
+    report = load_report(tmp_path / "run/report.json")
+    assert (report.items.done, report.items.failed) == (4, 1)
+    (failure,) = report.failures
+    assert (failure.stage, failure.item) == ("add", 3)
+    assert failure.reason.endswith(" on item 3: MemoryError: out of memory")
+    assert (
+        (tmp_path / "out").read_text().splitlines()[3].endswith("add: MemoryError: out of memory")
+    )
+
+
+@pytest.mark.parametrize("inline", [False, True])
 def test_a_segment_that_cannot_be_made_durable_says_why(numbers, tmp_path, inline):
     full = config(write={"use": "tests.runtime.faulty:FindsTheDiskFull"})
     with (

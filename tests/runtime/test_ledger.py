@@ -86,3 +86,27 @@ def test_a_worker_that_is_known_to_be_dead_again_is_not_met():
     assert not ledger.send(0, 0, 2, "denoise/0")
     assert ledger.meet("denoise/0", 2)
     assert ledger.send(0, 0, 2, "denoise/0")
+
+
+def test_a_death_that_is_told_late_is_not_that_of_who_is_back():
+    """The small thread heard of it after the main thread had met the next incarnation."""
+    ledger = Ledger()
+    ledger.open(window=4)
+    assert ledger.meet("denoise/0", 1)
+    ledger.take(3, 0, 1)
+    assert ledger.send(3, 0, 2, "denoise/0")
+    ledger.lose("denoise/0", 0)
+    assert told(ledger) == [(3, 0, 2, "denoise/0")]
+    ledger.take(4, 0, 1)
+    assert ledger.send(4, 0, 2, "denoise/0"), "nothing went there any more, for ever"
+    ledger.lose("denoise/0", 1)
+    assert not ledger.send(4, 0, 2, "denoise/0")
+
+
+def test_nothing_goes_to_who_is_not_there_when_the_job_is_opened():
+    ledger = Ledger()
+    ledger.open(window=4)
+    ledger.lose("denoise/0", -1)  # which incarnation comes back is not known
+    assert not ledger.send(0, 0, 2, "denoise/0")
+    assert ledger.meet("denoise/0", 1)
+    assert ledger.send(0, 0, 2, "denoise/0")

@@ -178,6 +178,23 @@ def test_fewer_gpus_than_asked_for_are_shared_and_it_is_said():
     )
 
 
+def test_a_gpu_gets_no_second_replica_in_place_of_one_that_is_not_there():
+    replicas = load_config("dual_gpu_replicas.yaml")
+    workers, warnings = plan_workers(replicas, host(gpus=1))
+    on_gpu = [worker.name for worker in workers if worker.gpu]
+    assert on_gpu == ["encode+denoise+decode/0"]
+    assert warnings == [
+        "encode+denoise+decode: GPU 1 is asked for and this host has 1; it is done without"
+    ]
+    twice = load_config(
+        "dual_gpu_replicas.yaml",
+        [f"stages.{s}.gpus=[0, 0]" for s in ("encode", "denoise", "decode")],
+    )
+    workers, warnings = plan_workers(twice, host(gpus=1))
+    assert len([worker for worker in workers if worker.gpu]) == 2, "as it was asked for"
+    assert not warnings
+
+
 def test_no_gpu_at_all_is_refused_with_a_way_out():
     with pytest.raises(PlanError, match=r"GPU 0 is asked for and this host has none; .*demo"):
         plan_of(load_config("single_gpu.yaml"), host(gpus=0))

@@ -3,7 +3,7 @@ import pytest
 from ipc.records import StageMemory, TensorPlace
 from runtime.errors import PlanError
 from runtime.host import Gpu, Host
-from runtime.plan_memory import CONTEXT_BYTES, check_memory, plan_memory
+from runtime.plan_memory import CONTEXT_BYTES, check_memory, plan_memory, room_to_return
 from runtime.plan_pools import PoolPlan
 from runtime.worker_plan import WorkerPlan
 
@@ -85,3 +85,17 @@ def test_the_way_out_is_named_for_what_is_too_large():
     memory = {"denoise/0": (stage("denoise", 40 * GIB, 1),)}
     with pytest.raises(PlanError, match="are free; use smaller weights, or a GPU"):
         check_memory("p", plan_memory(on_cpu, memory, HOST, pools(1 * GIB)), num_slots=9)
+
+
+def test_a_worker_that_comes_back_needs_room_for_all_that_it_had_but_cuda_itself():
+    mine = [PoolPlan("denoise/0", GPUS[1], 4, 25, ()), PoolPlan("denoise/1", None, 4, 1000, ())]
+    room = room_to_return(WORKERS, MEMORY, mine, {"denoise/0": 7})
+    assert room == {"encode+decode/0": 1 + 2 + 70, "denoise/0": 33 + 100 + 7, "denoise/1": 33}
+
+
+def test_a_worker_that_comes_back_waits_for_no_more_than_was_there_at_first():
+    """Else an estimate that is too large would hold up every restart."""
+    memory = MEMORY | {"denoise/0": (stage("denoise", 1 * GIB, 100 * GIB),)}
+    room = room_to_return(WORKERS, memory, [], {})
+    assert room["denoise/0"] == 4 * GIB - 2 * CONTEXT_BYTES - 33
+    assert room["denoise/1"] == 0, "what the other one says of itself leaves it nothing"

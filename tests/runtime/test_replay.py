@@ -40,6 +40,7 @@ PLAN = Plan(
     links=(),
     warnings=(),
     fallbacks=(),
+    room={},
 )
 
 

@@ -4,12 +4,14 @@ from contextlib import ExitStack, nullcontext
 
 import pytest
 
+from ipc.errors import NoMemory
 from runtime.config import parse_config
-from runtime.errors import StageFailed
+from runtime.errors import PlanError, StageFailed
 from runtime.job_run import JobRun
 from runtime.run_trace import RunTrace
 from runtime.setup import OpenedJob
 from runtime.tally import Tally
+from runtime.under_way import Notes
 from tests.runtime.played_fleet import NUM_ITEMS, PlayedFleet
 
 
@@ -46,14 +48,32 @@ def job_of(fleet, tally):
     return JobRun(fleet.config, fleet, opened, tally, RunTrace(enabled=False), number=1)
 
 
-@pytest.mark.parametrize("seed", [*range(4), *AT_NIGHT])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_whoever_dies_nothing_is_lost_or_done_twice(tmp_path, shape, seed, monkeypatch):
+@pytest.fixture
+def soon(monkeypatch):
+    """Nobody is given up, and nothing is waited for."""
     monkeypatch.setattr("runtime.recovery.DELAY_S", 0.0)
     monkeypatch.setattr("runtime.recovery.MAX_DEATHS", 99)
     monkeypatch.setattr("runtime.restarts.BACK_OFF_S", 0.0)
     monkeypatch.setattr("runtime.restarts.MAX_FAILED_STARTS", 99)
+
+
+@pytest.mark.parametrize("seed", [*range(4), *AT_NIGHT])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_whoever_dies_nothing_is_lost_or_done_twice(tmp_path, shape, seed, soon):
+    check(PlayedFleet(parse(**SHAPES[shape]), tmp_path, seed, kills=15), tmp_path)
+
+
+@pytest.mark.parametrize("seed", [*range(8), *AT_NIGHT])
+@pytest.mark.parametrize("shape", ["apart", "replicas around"])
+def test_who_is_late_to_say_what_it_holds_costs_nothing_but_work(tmp_path, shape, seed, soon):
+    """Its items begin again, and may prove durable in their first attempt."""
     fleet = PlayedFleet(parse(**SHAPES[shape]), tmp_path, seed, kills=15)
+    fleet.lateness = 0.05
+    check(fleet, tmp_path)
+
+
+def check(fleet, folder):
+    """Run a job in which workers die; check that it is as if none had, and leaves nothing."""
     durable = []
     tally = Tally(lambda told: durable.extend(one.item for one in told.items))
     kills, fleet.kills = fleet.kills, 0
@@ -64,13 +84,14 @@ def test_whoever_dies_nothing_is_lost_or_done_twice(tmp_path, shape, seed, monke
         tally.start(unit="numbers", num_units=NUM_ITEMS, num_items=NUM_ITEMS)
         job.run_items()
         fleet.kills = 0
-        job.finish()
         for worker in fleet.actors.values():
             assert worker.ledger.num_here() == 0, f"{worker.plan.name} holds what is finished"
+        job.finish()
+        job.close_job()
     assert sorted(durable) == list(range(NUM_ITEMS)), "each exactly once"
     assert tally.units_durable == NUM_ITEMS
     values = [f"{i + 3:g} {i + 4:g} {i + 5:g} {i + 6:g}" for i in range(NUM_ITEMS)]
-    lines = (tmp_path / "out").read_text().splitlines()
+    lines = (folder / "out").read_text().splitlines()
     assert [line.rpartition(";")[2] for line in lines] == values
     assert fleet.num_killed >= 3
 
@@ -93,3 +114,36 @@ def test_whoever_dies_beside_a_join_it_ends_as_it_does(tmp_path, seed, fails):
             job.finish()
     assert (tmp_path / "out").exists() != fails
     assert fleet.num_started["write/0"] == 1, "it is well"
+
+
+class NotesWithout(Notes):
+    """The host has no memory for the next `failures` of them."""
+
+    failures = 0
+
+    def __init__(self, worker):
+        if NotesWithout.failures:
+            NotesWithout.failures -= 1
+            raise NoMemory("b/0: no memory for its notes")
+        super().__init__(worker)
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_who_cannot_be_told_of_the_job_has_failed_to_start(tmp_path, monkeypatch, failures):
+    """For want of memory: it is tried again, but not for ever."""
+    monkeypatch.setattr("runtime.restarts.BACK_OFF_S", 0.0)
+    monkeypatch.setattr("runtime.recovery.DELAY_S", 0.0)
+    monkeypatch.setattr("runtime.job_pools.Notes", NotesWithout)
+    fleet = PlayedFleet(parse(), tmp_path, 0, kills=0)
+    tally = Tally(lambda _told: None)
+    ends = pytest.raises(PlanError, match="no memory for its notes") if failures == 3 else None
+    with job_of(fleet, tally) as job, ExitStack() as stack:
+        stack.callback(lambda: [one.job.close() for one in fleet.actors.values() if one.job])
+        job.open()
+        monkeypatch.setattr(NotesWithout, "failures", failures)
+        tally.start(unit="numbers", num_units=NUM_ITEMS, num_items=NUM_ITEMS)
+        fleet.kill("b/0")
+        with ends or nullcontext():
+            job.run_items()
+    assert fleet.num_started["b/0"] == 4
+    assert tally.items_durable == (0 if failures == 3 else NUM_ITEMS)

@@ -167,6 +167,7 @@ def make_fingerprint(path, **kwargs):
         source=str(path),
         output="out.mp4",
         inputs=[path, "random:0"],
+        stages={"mine": "k3"},
         seed=kwargs.pop("seed", 0),
     )
     given = {

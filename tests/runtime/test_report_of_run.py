@@ -59,7 +59,7 @@ def test_ctrl_c_while_the_report_is_written_leaves_one_of_any_run(
 def test_a_trace_without_descriptors_does_not_spoil_a_run(
     make_config, numbers, tmp_path, monkeypatch
 ):
-    def fail(*_arguments):
+    def fail(*_arguments, **_keywords):
         raise ProtocolError("cannot open the memory: Too many open files")
 
     monkeypatch.setattr("runtime.run_trace.RunTrace.write", fail)

@@ -85,7 +85,7 @@ def test_who_met_an_incarnation_that_is_dead_by_now_has_not_met_the_next(play):
 
 def test_a_start_that_fails_is_tried_again_later_each_time_and_then_ends_the_run(play):
     play.die("add/0")
-    for delay_s in (1.0, 2.0):
+    for delay_s in (0.25, 1.0):
         play.restarts.failed("add/0", died("add/0"))
         play.sent()
         assert play.restarts.deadline == play.clock.now + delay_s

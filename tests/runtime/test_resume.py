@@ -1,7 +1,9 @@
 """A run that ended early goes on: nothing durable is done twice, nothing changed goes unsaid."""
 
 import signal
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -56,11 +58,27 @@ def test_a_run_may_end_early_often(early):
 
 @pytest.mark.parametrize("inline", [False, True])
 def test_where_only_the_join_is_missing_only_that_is_done(early, inline):
-    early.begin(sink="FullAtTheEnd", inline=inline)
+    early.begin(add="NotesItsStart", sink="FullAtTheEnd", inline=inline)
     report = early.again(inline=inline)
     assert (report.items.done, report.resumed.items) == (NUM, NUM)
-    assert early.noted() == []
+    assert early.noted() == [], "nothing is loaded for it, either"
     assert early.out.read_text() == EXPECTED
+
+
+def test_a_pipeline_that_has_only_joined_loads_for_its_next_job(early, numbers, tmp_path):
+    early.begin(add="NotesItsStart", sink="FullAtTheEnd")
+    with Pipeline(load_run_config(early.folder)) as pipeline:
+        pipeline.resume(early.folder)
+        assert early.noted() == []
+        pipeline.run(input=numbers(3), output=tmp_path / "next", run_dir=tmp_path / "run 2")
+    assert early.noted() == [-2, -1, 0, 1, 2]
+
+
+def test_forced_to_begin_anew_a_run_whose_items_were_all_durable_loads(early, numbers):
+    early.begin(add="NotesItsStart", sink="FullAtTheEnd")
+    numbers(NUM).write_text("4")
+    report = early.again(force=True)
+    assert (report.items.done, early.noted()) == (4, [-2, -1, 0, 1, 2, 3])
 
 
 @pytest.mark.parametrize("is_report_there", [True, False])
@@ -79,6 +97,16 @@ def test_a_run_that_is_done_is_left_as_it_is(early, is_report_there):
     assert (early.out.stat().st_mtime_ns, early.out.stat().st_ino) == (was.st_mtime_ns, was.st_ino)
     assert early.noted() == []
     assert load_report(early.folder / "report.json") == report
+
+
+def test_what_a_killed_supervisor_left_goes_also_where_nothing_is_left_to_do(early):
+    early.begin()
+    early.again()
+    left = Path(tempfile.mkdtemp(prefix="rp-"))
+    (left / "lock").touch()  # and nobody holds it
+    with Pipeline(load_run_config(early.folder)) as pipeline:
+        pipeline.resume(early.folder)
+    assert not left.exists()
 
 
 def test_an_output_that_is_gone_is_joined_again(early):

@@ -16,6 +16,7 @@ BEFORE = {
         "random:0": {},
     },
     "code_sha256": "k1",
+    "stage_code": {"mine": "k3"},
     "seed": 0,
     "versions": {"torch": "2.11.0"},
     "machine": "x86_64",
@@ -58,6 +59,7 @@ def test_nothing_that_changed_is_nothing_to_say():
         ("inputs__/in.mp4", {}, "/in.mp4: is gone"),
         ("inputs__random:0", {"bytes": 1}, "random:0: is a file by now"),
         ("code_sha256", "k2", "the code of runpipe has changed"),
+        ("stage_code__mine", "k4", "the code in mine has changed"),
     ],
 )
 def test_what_makes_another_result_is_refused_by_name(place, value, said):

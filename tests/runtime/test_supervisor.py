@@ -42,8 +42,11 @@ class PlayedFleet:
         if isinstance(message, CloseJob):
             self.script.append(JobClosed(sender=worker, incarnation=0, usage=JobUsage()))
 
-    def receive(self, *, deadline=None):
+    def receive(self, *, deadline=None, wakes=True):
         return self.script.pop(0) if self.script else None
+
+    def wake(self):
+        """Nobody waits."""
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Image editing benchmarks: samples in, edits and scores out. Knows no model and no process."""
